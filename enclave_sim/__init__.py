@@ -1,0 +1,1 @@
+"""The machine that is not here: a simulated platform around a software TPM."""

@@ -1,0 +1,1 @@
+"""Verifiable machine-learning property cards."""

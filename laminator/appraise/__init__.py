@@ -1,0 +1,1 @@
+"""Appraisal of parsed evidence and claims."""

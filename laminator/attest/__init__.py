@@ -1,0 +1,1 @@
+"""Prover side of each hardware interface."""

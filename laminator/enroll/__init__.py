@@ -1,0 +1,1 @@
+"""Certificates for attestation keys."""

@@ -1,0 +1,1 @@
+"""Verifier side of each kind of evidence."""

@@ -1,0 +1,1 @@
+"""Digests of files, folders, code and environments."""

@@ -1,0 +1,1 @@
+"""Measurers: the code that computes properties."""
