@@ -1,0 +1,116 @@
+"""The `laminator` command: finds the verb, imports its module, hands it the arguments.
+
+A verb is a module with
+
+    HELP: str                                   what `laminator VERB --help` says first
+    configure(parser: argparse.ArgumentParser)  adds the verb's arguments
+    run(args: argparse.Namespace) -> int        does the work and returns the exit status
+    FAILURE_STATUS: int                         optional: the status of a usage or machine error
+
+Only the chosen verb's module is imported: `laminator verify` never loads the prover's half.
+A verb may raise `LaminatorError`; its message goes to stderr and the status is FAILURE_STATUS
+(2 unless the verb says otherwise).
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from laminator.errors import LaminatorError
+from laminator.report.text import safe, safe_message
+
+USAGE_STATUS = 2
+INTERRUPTED_STATUS = 130
+BROKEN_PIPE_STATUS = 141
+
+
+class Verb(NamedTuple):
+    """Where a verb lives and the line that `laminator --help` shows for it."""
+
+    module: str
+    summary: str
+
+
+VERBS = {
+    "run": Verb("laminator.cli.run", "run a program under measurement and write its card"),
+    "evaluate": Verb("laminator.cli.evaluate", "measure properties of a model and write a card"),
+    "verify": Verb("laminator.cli.verify", "verify cards offline against a policy"),
+    "show": Verb("laminator.cli.show", "print a card without verifying it"),
+    "policy": Verb("laminator.cli.policy", "explain an appraisal policy in sentences"),
+    "trust": Verb("laminator.cli.trust", "add trust anchors, or list them"),
+    "reference": Verb("laminator.cli.reference", "compute reference values"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors end with the verb's own status."""
+
+    failure_status = USAGE_STATUS
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error to stderr and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(self.failure_status, f"{self.prog}: {safe_message(message)}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else USAGE_STATUS
+    if arguments[0] == "--version":
+        print(f"laminator {_version()}")
+        return 0
+    verb = VERBS.get(arguments[0])
+    if verb is None:
+        print(
+            f"laminator: unknown command {safe(arguments[0])}; `laminator --help` lists them",
+            file=sys.stderr,
+        )
+        return USAGE_STATUS
+    return _run_verb(arguments[0], verb, arguments[1:])
+
+
+def overview() -> str:
+    """Return the text of `laminator --help`."""
+    width = max(map(len, VERBS))
+    lines = ["usage: laminator COMMAND [options]", "", "commands:"]
+    lines += [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    lines += ["", "`laminator COMMAND --help` describes a command."]
+    return "\n".join(lines)
+
+
+def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
+    module = importlib.import_module(verb.module)
+    failure_status: int = getattr(module, "FAILURE_STATUS", USAGE_STATUS)
+    parser = _Parser(prog=f"laminator {name}", description=module.HELP, allow_abbrev=False)
+    parser.failure_status = failure_status
+    module.configure(parser)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = module.run(args)
+        sys.stdout.flush()
+    except LaminatorError as error:
+        print(f"laminator {name}: {safe_message(error.message)}", file=sys.stderr)
+        return failure_status
+    except KeyboardInterrupt:
+        return INTERRUPTED_STATUS
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE_STATUS
+    return status
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot fail either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("laminator")
