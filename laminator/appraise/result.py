@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 Verdict = Literal["pass", "fail", "not-applicable", "not-checked"]
 
-PASS: Verdict = "pass"
+PASS: Verdict = "pass"  # noqa: S105
 FAIL: Verdict = "fail"
 NOT_APPLICABLE: Verdict = "not-applicable"
 NOT_CHECKED: Verdict = "not-checked"
@@ -22,20 +22,20 @@ class Check(NamedTuple):
 
 
 def passed(id_: str, detail: str) -> Check:
-    """The check was made and holds."""
+    """Return a check that was made and holds."""
     return Check(id_, PASS, detail)
 
 
 def failed(id_: str, detail: str) -> Check:
-    """The check was made and does not hold."""
+    """Return a check that was made and does not hold."""
     return Check(id_, FAIL, detail)
 
 
 def not_applicable(id_: str, detail: str) -> Check:
-    """The card states nothing that the check could be about."""
+    """Return a check about which the card states nothing."""
     return Check(id_, NOT_APPLICABLE, detail)
 
 
 def not_checked(id_: str, detail: str) -> Check:
-    """The check could not be made, and the detail says why."""
+    """Return a check that could not be made; the detail says why."""
     return Check(id_, NOT_CHECKED, detail)
