@@ -20,9 +20,11 @@ for what goes wrong:
 import select
 import socket
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
+from laminator.claims import Property
+from laminator.claims_codec import parse_property
 from laminator.errors import MalformedError, shown
 
 CHANNEL_VARIABLE = "LAMINATOR_CHANNEL"
@@ -32,16 +34,6 @@ LENGTH_BYTES = 4
 _REPORT_FIELDS = {"op", "name", "value", "on", "unit", "parameters"}
 
 
-class Report(NamedTuple):
-    """A statement as the workload made it."""
-
-    name: str
-    value: Value
-    on: tuple[str, ...]
-    unit: str | None
-    parameters: Mapping[str, Value]
-
-
 class Names(NamedTuple):
     """What the workload may ask for: the paths of its inputs and outputs, by name."""
 
@@ -49,13 +41,13 @@ class Names(NamedTuple):
     outputs: Mapping[str, str]
 
 
-def serve(connection: socket.socket, names: Names, ended: int) -> tuple[Report, ...]:
+def serve(connection: socket.socket, names: Names, ended: int) -> tuple[Property, ...]:
     """Answer the workload's messages until it hangs up; return its statements in order.
 
     `ended` is a descriptor that becomes readable when the workload has ended (a pidfd): from
     then on only what already arrived is read. Raises MalformedError for a broken channel.
     """
-    reports: dict[bytes, Report] = {}
+    reports: dict[bytes, Property] = {}
     for _ in range(MAX_MESSAGES):
         message = _receive(connection, ended)
         if message is None:
@@ -64,14 +56,14 @@ def serve(connection: socket.socket, names: Names, ended: int) -> tuple[Report, 
     raise MalformedError("channel.count", f"the workload sent more than {MAX_MESSAGES} messages")
 
 
-def _reply(message: Value, names: Names, reports: dict[bytes, Report]) -> dict[Key, Encodable]:
+def _reply(message: Value, names: Names, reports: dict[bytes, Property]) -> dict[Key, Encodable]:
     try:
         return {"ok": _answer(message, names, reports)}
     except MalformedError as error:
         return {"refused": error.code, "message": error.message}
 
 
-def _answer(message: Value, names: Names, reports: dict[bytes, Report]) -> str | None:
+def _answer(message: Value, names: Names, reports: dict[bytes, Property]) -> str | None:
     """Do what one message asks and return its answer. Raises MalformedError to refuse it."""
     if not isinstance(message, dict):
         raise MalformedError("channel.message", "expected a map")
@@ -97,32 +89,22 @@ def _path(message: dict[Key, Value], paths: Mapping[str, str]) -> str:
     return paths[name]
 
 
-def _report(message: dict[Key, Value], names: Names) -> Report:
+def _report(message: dict[Key, Value], names: Names) -> Property:
     if set(message) != _REPORT_FIELDS:
-        extra = sorted(map(str, set(message) ^ _REPORT_FIELDS))
-        raise MalformedError("channel.fields", f"missing or unknown fields: {shown(extra)}")
-    name, on, unit, parameters = (message[key] for key in ("name", "on", "unit", "parameters"))
-    if not isinstance(name, str):
-        raise MalformedError("channel.report", "name is not text")
-    if not isinstance(on, tuple) or not isinstance(parameters, dict):
-        raise MalformedError("channel.report", "on is not a list, or parameters is not a map")
-    known = names.inputs.keys() | names.outputs.keys()
-    subjects = tuple(item for item in on if isinstance(item, str) and item in known)
-    if len(subjects) != len(on):
-        raise MalformedError("channel.on", f"{shown(on)} is not all inputs and outputs of this run")
-    if unit is not None and not isinstance(unit, str):
-        raise MalformedError("channel.report", "unit is not text")
-    return Report(name, message["value"], subjects, unit, _texts(parameters))
+        odd = sorted(map(str, set(message) ^ _REPORT_FIELDS))
+        raise MalformedError("channel.fields", f"missing or unknown fields: {shown(odd)}")
+    plain = {key: value for key, value in message.items() if key != "op"}
+    if plain["unit"] is None:
+        del plain["unit"]
+    report = parse_property({**plain, "source": "reported", "measurer": "workload"}, "report")
+    for name in report.on:
+        if name not in names.inputs and name not in names.outputs:
+            raise MalformedError("channel.on", f"{shown(name)} is no input or output of this run")
+    return report
 
 
-def _texts(parameters: dict[Key, Value]) -> dict[str, Value]:
-    if not all(isinstance(key, str) for key in parameters):
-        raise MalformedError("channel.report", "a parameter's name is not text")
-    return {str(key): value for key, value in parameters.items()}
-
-
-def _keep(report: Report, reports: dict[bytes, Report]) -> None:
-    key = encode([report.name, report.on, cast("Encodable", report.parameters)])
+def _keep(report: Property, reports: dict[bytes, Property]) -> None:
+    key = encode([report.name, report.on, report.parameters])
     if key in reports:
         message = f"{report.name} was already reported; tell them apart with parameters"
         raise MalformedError("channel.twice", message)
