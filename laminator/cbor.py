@@ -8,7 +8,7 @@ so the encoder is ours.
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, Union, cast
+from typing import TypeAlias, cast
 
 import cbor2
 
@@ -19,12 +19,23 @@ MAX_DEPTH = 16
 MAX_ITEMS = 2_000_000
 
 Key: TypeAlias = int | str
-Value: TypeAlias = Union[
-    int, float, str, bytes, bool, None, tuple["Value", ...], dict["Key", "Value"]
-]
-Encodable: TypeAlias = Union[
-    int, float, str, bytes, bool, None, Sequence["Encodable"], Mapping["Key", "Encodable"]
-]
+Value: TypeAlias = (
+    int | float | str | bytes | bool | tuple["Value", ...] | dict["Key", "Value"] | None
+)
+Encodable: TypeAlias = (
+    int
+    | float
+    | str
+    | bytes
+    | bool
+    | Sequence["Encodable"]
+    | Mapping[int, "Encodable"]
+    | Mapping[str, "Encodable"]
+    | Mapping[Key, "Encodable"]
+    | None
+)
+
+_AnyMap: TypeAlias = Mapping[int, Encodable] | Mapping[str, Encodable] | Mapping[Key, Encodable]
 
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _INT_END = 1 << 64
@@ -53,7 +64,9 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
     """
     if len(data) > max_bytes:
         raise MalformedError("cbor.size", f"{len(data)} bytes, limit {max_bytes}")
-    _check_bounds(data)
+    end = _item_end(data, 0)
+    if end != len(data):
+        raise MalformedError("cbor.trailing", f"{len(data) - end} trailing bytes")
     try:
         value = _frozen(cbor2.loads(data))
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
@@ -61,6 +74,21 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
     if encode(value) != data:
         raise MalformedError("cbor.deterministic", "not the deterministic encoding")
     return value
+
+
+def split_sequence(data: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, ...]:
+    """Split a CBOR sequence (RFC 8742) into its items' bytes, which are not decoded yet.
+
+    Raises MalformedError.
+    """
+    if len(data) > max_bytes:
+        raise MalformedError("cbor.size", f"{len(data)} bytes, limit {max_bytes}")
+    items, position = [], 0
+    while position < len(data):
+        end = _item_end(data, position)
+        items.append(data[position:end])
+        position = end
+    return tuple(items)
 
 
 def _append(out: bytearray, value: Encodable, depth: int) -> None:
@@ -97,7 +125,7 @@ def _append_scalar(out: bytearray, value: object) -> None:
         raise MalformedError("cbor.type", f"no encoding for {type(value).__name__}")
 
 
-def _append_map(out: bytearray, value: Mapping[Key, Encodable], depth: int) -> None:
+def _append_map(out: bytearray, value: _AnyMap, depth: int) -> None:
     _check_depth(depth)
     entries = []
     for key, item in value.items():
@@ -150,9 +178,12 @@ def _frozen(value: object) -> Value:
     return cast("Value", value)
 
 
-def _check_bounds(data: bytes) -> None:
-    """Walk the heads alone: every length fits in `data`, depth and count are bounded."""
-    position, items, open_counts = 0, 0, [1]
+def _item_end(data: bytes, start: int) -> int:
+    """Walk the heads alone from `start`: every length fits in `data`, depth and count too.
+
+    Returns the position after the item.
+    """
+    position, items, open_counts = start, 0, [1]
     while open_counts:
         if open_counts[-1] == 0:
             open_counts.pop()
@@ -169,8 +200,7 @@ def _check_bounds(data: bytes) -> None:
             open_counts.append(argument * (2 if major == _MAP else 1))
         if position > len(data):
             raise MalformedError("cbor.length", "a length points beyond the end")
-    if position != len(data):
-        raise MalformedError("cbor.trailing", f"{len(data) - position} trailing bytes")
+    return position
 
 
 def _head(data: bytes, position: int) -> tuple[int, int, int]:

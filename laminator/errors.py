@@ -36,7 +36,7 @@ class UsageError(LaminatorError):
 
 
 class MachineError(LaminatorError):
-    """This machine lacks something or refused it; the message says what to do next."""
+    """The machine lacks something or refused it; the message says what to do next."""
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,137 @@
+"""The claims of a card: what the hardware's evidence covers, byte for byte.
+
+`laminator.claims_codec` reads and writes them; `docs/card.cddl` describes the encoding.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from laminator.cbor import Value
+from laminator.digest import Digest
+
+PROFILE = "tag:laminator,2026:card-v1"
+KINDS = ("training", "evaluation", "datasheet", "comparison", "session", "inference")
+SOURCES = ("measured", "reported", "declared", "external")
+SEPARATIONS = ("namespaces", "uid", "none")
+LAUNCH_TYPES = ("none", "drtm-simulated", "drtm-txt", "boot")
+ARTIFACT_TYPES = ("dataset", "model", "file")
+
+_NONE: Mapping[str, Value] = MappingProxyType({})
+
+Commitment = bytes | str
+
+
+class Launch(NamedTuple):
+    """How the attester's code was started: `digest` is its manifest's, None for type none."""
+
+    type: str
+    digest: Digest | None = None
+
+
+class Run(NamedTuple):
+    """One measured run: `id` 16 random bytes, `number` the run counter's value (from 1)."""
+
+    id: bytes
+    number: int
+    launch: Launch
+    plan: Digest | None = None
+
+
+class Code(NamedTuple):
+    """A measured piece of code; `label` is its file name or version."""
+
+    label: str
+    digest: Digest
+
+
+class Distributions(NamedTuple):
+    """The installed distributions: digest of their sorted (name, version) list, and number."""
+
+    digest: Digest
+    number: int
+
+
+class Workload(NamedTuple):
+    """What ran. A commitment is SHA-256 over salt and value, or the public text itself."""
+
+    entry: Code
+    interpreter: Code
+    arguments: tuple[Commitment, ...]
+    environment: Mapping[str, Commitment]
+    distributions: Distributions
+
+
+class LogSummary(NamedTuple):
+    """The run's log: `head` its hash chain's last value (32 bytes), `records` their number."""
+
+    head: bytes
+    records: int
+
+
+class EvidenceRef(NamedTuple):
+    """One piece of evidence: `key` is SHA-256 of the signing key's SubjectPublicKeyInfo."""
+
+    kind: str
+    key: bytes
+    vouched_by: int | None = None
+
+
+class Isolation(NamedTuple):
+    """What separated the workload from the attester."""
+
+    separation: str
+    namespaces: tuple[str, ...]
+    no_new_privs: bool
+    attester_dumpable: bool
+    network: bool
+
+
+class Artifact(NamedTuple):
+    """A measured file or folder: `size` in bytes, `files` a count."""
+
+    type: str
+    digest: Digest
+    size: int
+    files: int
+    tree: Digest | None = None
+
+
+class Interval(NamedTuple):
+    """A confidence interval: `low` <= `high`, `confidence` in (0, 1)."""
+
+    low: float
+    high: float
+    confidence: float
+    method: str
+
+
+class Property(NamedTuple):
+    """One statement: `source` says whose word it is, `measurer` who computed it, `on` what."""
+
+    name: str
+    value: Value
+    source: str
+    measurer: str
+    on: tuple[str, ...] = ()
+    parameters: Mapping[str, Value] = _NONE
+    unit: str | None = None
+    interval: Interval | None = None
+    adversary: Mapping[str, Value] | None = None
+
+
+class Claims(NamedTuple):
+    """All claims of a card. `iat` is the host's clock in seconds since 1970, `declared`."""
+
+    kind: str
+    iat: int
+    run: Run
+    workload: Workload
+    log: LogSummary
+    evidence: tuple[EvidenceRef, ...]
+    isolation: Isolation
+    inputs: Mapping[str, Artifact]
+    outputs: Mapping[str, Artifact]
+    properties: tuple[Property, ...]
+    nonce: bytes | None = None
+    cards: Mapping[str, bytes] | None = None

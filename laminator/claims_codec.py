@@ -1,0 +1,345 @@
+"""Claims to bytes and back: one encoding, strictly read.
+
+Integer keys are registered CWT and EAT claims (RFC 8392, RFC 9711): 10 eat_nonce, 6 iat,
+265 eat_profile.
+"""
+
+import math
+from collections.abc import Mapping
+
+from laminator import cbor
+from laminator.cbor import Encodable, Value
+from laminator.claims import (
+    ARTIFACT_TYPES,
+    KINDS,
+    LAUNCH_TYPES,
+    PROFILE,
+    SEPARATIONS,
+    SOURCES,
+    Artifact,
+    Claims,
+    Code,
+    Commitment,
+    Distributions,
+    EvidenceRef,
+    Interval,
+    Isolation,
+    Launch,
+    LogSummary,
+    Property,
+    Run,
+    Workload,
+)
+from laminator.errors import MalformedError
+from laminator.fields import (
+    Fields,
+    array,
+    choice,
+    digest,
+    finite,
+    flag,
+    malformed,
+    name,
+    named,
+    octets,
+    text,
+    uint,
+)
+
+MAX_CLAIMS = 8 * 1024 * 1024
+MAX_METRIC_INTEGER = 2**53
+
+_NONCE_KEY, _IAT_KEY, _PROFILE_KEY = 10, 6, 265
+_MIN_NONCE, _MAX_NONCE = 8, 64
+_MAX_ARTIFACTS = 1000
+
+
+def parse_claims(data: bytes) -> Claims:
+    """Parse the claims' deterministic CBOR. Raises MalformedError."""
+    fields = Fields(cbor.decode(data, max_bytes=MAX_CLAIMS), "claims")
+    fields.take(_PROFILE_KEY, choice(PROFILE))
+    claims = Claims(
+        kind=fields.take("kind", choice(*KINDS)),
+        iat=fields.take(_IAT_KEY, uint),
+        run=fields.take("run", _run),
+        workload=fields.take("workload", _workload),
+        log=fields.take("log", _log),
+        evidence=fields.take("evidence", array(_evidence, least=1, most=16)),
+        isolation=fields.take("isolation", _isolation),
+        inputs=fields.take("inputs", named(_artifact, most=_MAX_ARTIFACTS)),
+        outputs=fields.take("outputs", named(_artifact, most=_MAX_ARTIFACTS)),
+        properties=fields.take("properties", array(_property)),
+        nonce=fields.optional(_NONCE_KEY, octets(_MIN_NONCE, _MAX_NONCE)),
+        cards=fields.optional("cards", named(octets(32, 32), most=_MAX_ARTIFACTS)),
+    )
+    fields.close()
+    _check_references(claims)
+    return claims
+
+
+def encode_claims(claims: Claims) -> bytes:
+    """Return the claims' one encoding.
+
+    Raises MalformedError where `parse_claims` would refuse them: what is written can be read.
+    """
+    encoded = cbor.encode(_plain_claims(claims))
+    parse_claims(encoded)
+    return encoded
+
+
+def plain_run(run: Run) -> dict[cbor.Key, Encodable]:
+    """Return `run` as the map that the claims hold."""
+    launch: dict[cbor.Key, Encodable] = {"type": run.launch.type}
+    _put(launch, "digest", run.launch.digest)
+    plain: dict[cbor.Key, Encodable] = {"id": run.id, "number": run.number, "launch": launch}
+    _put(plain, "plan", run.plan)
+    return plain
+
+
+def plain_isolation(isolation: Isolation) -> dict[cbor.Key, Encodable]:
+    """Return `isolation` as the map that the claims hold."""
+    return {
+        "separation": isolation.separation,
+        "namespaces": isolation.namespaces,
+        "no-new-privs": isolation.no_new_privs,
+        "attester-dumpable": isolation.attester_dumpable,
+        "network": isolation.network,
+    }
+
+
+def plain_artifact(artifact: Artifact) -> dict[cbor.Key, Encodable]:
+    """Return `artifact` as the map that the claims hold."""
+    plain: dict[cbor.Key, Encodable] = {
+        "type": artifact.type,
+        "digest": artifact.digest,
+        "size": artifact.size,
+        "files": artifact.files,
+    }
+    _put(plain, "tree", artifact.tree)
+    return plain
+
+
+def plain_property(item: Property) -> dict[cbor.Key, Encodable]:
+    """Return `item` as the map that the claims hold."""
+    plain: dict[cbor.Key, Encodable] = {
+        "name": item.name,
+        "value": item.value,
+        "source": item.source,
+        "measurer": item.measurer,
+        "on": item.on,
+        "parameters": item.parameters,
+    }
+    _put(plain, "unit", item.unit)
+    _put(plain, "interval", None if item.interval is None else item.interval._asdict())
+    _put(plain, "adversary", item.adversary)
+    return plain
+
+
+def parse_property(value: Value, path: str) -> Property:
+    """Parse one property. Raises MalformedError."""
+    return _property(value, path)
+
+
+def _plain_claims(claims: Claims) -> dict[cbor.Key, Encodable]:
+    plain: dict[cbor.Key, Encodable] = {
+        _IAT_KEY: claims.iat,
+        _PROFILE_KEY: PROFILE,
+        "kind": claims.kind,
+        "run": plain_run(claims.run),
+        "workload": _plain_workload(claims.workload),
+        "log": claims.log._asdict(),
+        "evidence": tuple(_plain_evidence(ref) for ref in claims.evidence),
+        "isolation": plain_isolation(claims.isolation),
+        "inputs": {key: plain_artifact(item) for key, item in claims.inputs.items()},
+        "outputs": {key: plain_artifact(item) for key, item in claims.outputs.items()},
+        "properties": tuple(plain_property(item) for item in claims.properties),
+    }
+    _put(plain, _NONCE_KEY, claims.nonce)
+    _put(plain, "cards", claims.cards)
+    return plain
+
+
+def _plain_workload(workload: Workload) -> dict[cbor.Key, Encodable]:
+    return {
+        "entry": workload.entry._asdict(),
+        "interpreter": workload.interpreter._asdict(),
+        "arguments": workload.arguments,
+        "environment": workload.environment,
+        "distributions": workload.distributions._asdict(),
+    }
+
+
+def _plain_evidence(ref: EvidenceRef) -> dict[cbor.Key, Encodable]:
+    plain: dict[cbor.Key, Encodable] = {"kind": ref.kind, "key": ref.key}
+    _put(plain, "vouched-by", ref.vouched_by)
+    return plain
+
+
+def _put(plain: dict[cbor.Key, Encodable], key: cbor.Key, value: Encodable) -> None:
+    if value is not None:
+        plain[key] = value
+
+
+def _run(value: Value, path: str) -> Run:
+    fields = Fields(value, path)
+    run = Run(
+        id=fields.take("id", octets(16, 16)),
+        number=fields.take("number", uint),
+        launch=fields.take("launch", _launch),
+        plan=fields.optional("plan", digest),
+    )
+    fields.close()
+    return run
+
+
+def _launch(value: Value, path: str) -> Launch:
+    fields = Fields(value, path)
+    launch = Launch(
+        fields.take("type", choice(*LAUNCH_TYPES)),
+        fields.optional("digest", digest),
+    )
+    fields.close()
+    if (launch.type == "none") != (launch.digest is None):
+        raise MalformedError("launch.digest", "a digest, except for type none", path=path)
+    return launch
+
+
+def _workload(value: Value, path: str) -> Workload:
+    fields = Fields(value, path)
+    workload = Workload(
+        entry=fields.take("entry", _code),
+        interpreter=fields.take("interpreter", _code),
+        arguments=fields.take("arguments", array(_commitment)),
+        environment=fields.take("environment", named(_commitment)),
+        distributions=fields.take("distributions", _distributions),
+    )
+    fields.close()
+    return workload
+
+
+def _code(value: Value, path: str) -> Code:
+    fields = Fields(value, path)
+    code = Code(fields.take("label", text), fields.take("digest", digest))
+    fields.close()
+    return code
+
+
+def _distributions(value: Value, path: str) -> Distributions:
+    fields = Fields(value, path)
+    distributions = Distributions(fields.take("digest", digest), fields.take("number", uint))
+    fields.close()
+    return distributions
+
+
+def _commitment(value: Value, path: str) -> Commitment:
+    return octets(32, 32)(value, path) if isinstance(value, bytes) else text(value, path)
+
+
+def _log(value: Value, path: str) -> LogSummary:
+    fields = Fields(value, path)
+    summary = LogSummary(fields.take("head", octets(32, 32)), fields.take("records", uint))
+    fields.close()
+    return summary
+
+
+def _evidence(value: Value, path: str) -> EvidenceRef:
+    fields = Fields(value, path)
+    ref = EvidenceRef(
+        kind=fields.take("kind", name),
+        key=fields.take("key", octets(32, 32)),
+        vouched_by=fields.optional("vouched-by", uint),
+    )
+    fields.close()
+    return ref
+
+
+def _isolation(value: Value, path: str) -> Isolation:
+    fields = Fields(value, path)
+    isolation = Isolation(
+        separation=fields.take("separation", choice(*SEPARATIONS)),
+        namespaces=fields.take("namespaces", array(name, most=16)),
+        no_new_privs=fields.take("no-new-privs", flag),
+        attester_dumpable=fields.take("attester-dumpable", flag),
+        network=fields.take("network", flag),
+    )
+    fields.close()
+    return isolation
+
+
+def _artifact(value: Value, path: str) -> Artifact:
+    fields = Fields(value, path)
+    artifact = Artifact(
+        type=fields.take("type", choice(*ARTIFACT_TYPES)),
+        digest=fields.take("digest", digest),
+        size=fields.take("size", uint),
+        files=fields.take("files", uint),
+        tree=fields.optional("tree", digest),
+    )
+    fields.close()
+    return artifact
+
+
+def _property(value: Value, path: str) -> Property:
+    fields = Fields(value, path)
+    item = Property(
+        name=fields.take("name", name),
+        value=fields.take("value", _metric),
+        source=fields.take("source", choice(*SOURCES)),
+        measurer=fields.take("measurer", text),
+        on=fields.take("on", array(name, most=_MAX_ARTIFACTS)),
+        parameters=fields.take("parameters", _details),
+        unit=fields.optional("unit", text),
+        interval=fields.optional("interval", _interval),
+        adversary=fields.optional("adversary", _details),
+    )
+    fields.close()
+    return item
+
+
+def _interval(value: Value, path: str) -> Interval:
+    fields = Fields(value, path)
+    interval = Interval(
+        low=fields.take("low", finite),
+        high=fields.take("high", finite),
+        confidence=fields.take("confidence", finite),
+        method=fields.take("method", name),
+    )
+    fields.close()
+    if not (interval.low <= interval.high and 0 < interval.confidence < 1):
+        raise malformed(path, "low <= high and 0 < confidence < 1", tuple(interval))
+    return interval
+
+
+def _details(value: Value, path: str) -> Mapping[str, Value]:
+    return named(_metric)(value, path)
+
+
+def _metric(value: Value, path: str) -> Value:
+    """Parse a value of a property: finite, and exact in every JSON reader (RFC 8259 section 6)."""
+    match value:
+        case bool() | None:
+            return value
+        case str():
+            return text(value, path)
+        case int() if abs(value) <= MAX_METRIC_INTEGER:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case tuple():
+            return array(_metric)(value, path)
+        case dict():
+            return dict[cbor.Key, Value](named(_metric)(value, path).items())
+        case _:
+            raise malformed(path, "text, a truth value, a finite number, or these nested", value)
+
+
+def _check_references(claims: Claims) -> None:
+    known = {*claims.inputs, *claims.outputs}
+    for index, item in enumerate(claims.properties):
+        for target in item.on:
+            if target not in known:
+                path = f"claims.properties[{index}].on"
+                raise malformed(path, "the name of an input or output", target)
+    for target in claims.cards or ():
+        if target not in claims.inputs:
+            raise malformed("claims.cards", "the name of an input", target)
