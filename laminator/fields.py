@@ -79,10 +79,10 @@ def flag(value: Value, path: str) -> bool:
 
 
 def finite(value: Value, path: str) -> float:
-    """Parse a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise malformed(path, "a finite number", value)
-    return float(value)
+    """Parse a finite floating-point number."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise malformed(path, "a finite floating-point number", value)
+    return value
 
 
 def octets(least: int, most: int) -> Parse[bytes]:
