@@ -1,9 +1,14 @@
-"""The result of one named check.
+"""Checks, and the result that they add up to.
 
 A check that could not be made is ``not-checked`` and never counts as passed.
 """
 
+import datetime as dt
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
+
+from laminator.cbor import Value
+from laminator.claims import Interval
 
 Verdict = Literal["pass", "fail", "not-applicable", "not-checked"]
 
@@ -39,3 +44,98 @@ def not_applicable(id_: str, detail: str) -> Check:
 def not_checked(id_: str, detail: str) -> Check:
     """Return a check that could not be made; the detail says why."""
     return Check(id_, NOT_CHECKED, detail)
+
+
+class Caveat(NamedTuple):
+    """One thing that the result does not prove: a stable code and a sentence."""
+
+    code: str
+    text: str
+
+
+class Statement(NamedTuple):
+    """A property of an accepted card, with whose word it is and what that word rests on."""
+
+    name: str
+    value: Value
+    source: str
+    measurer: str
+    on: tuple[str, ...]
+    rests_on: str
+    chosen_by: str | None = None
+    unit: str | None = None
+    interval: Interval | None = None
+
+
+class Trust(NamedTuple):
+    """How far the evidence reaches: two fields that are never merged, and who vouched.
+
+    `root` is the kind of the anchor, `coverage` how far below the attester's code every link
+    matches a reference value, `authority` "self-certified", "independent" or "none", `anchor`
+    the anchor certificate's SHA-256 as text.
+    """
+
+    root: str = "none"
+    coverage: str = "none"
+    authority: str = "none"
+    anchor: str | None = None
+
+
+class VerificationResult(NamedTuple):
+    """What a verifier says of one card at one time under one policy.
+
+    `accepted` holds only where no check failed and every required check passed. `statements` is
+    empty for a rejected card: nothing unverified comes out of here.
+    """
+
+    verdict: Literal["accepted", "rejected"]
+    card: str | None
+    kind: str | None
+    trust: Trust
+    policy: str
+    judged_at: dt.datetime
+    checks: tuple[Check, ...]
+    required: tuple[str, ...]
+    statements: tuple[Statement, ...]
+    caveats: tuple[Caveat, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """True for a card that this verifier accepts under this policy."""
+        return self.verdict == "accepted"
+
+    def failures(self) -> tuple[Check, ...]:
+        """Return the checks that stand between this card and acceptance, in their order."""
+        return tuple(check for check in self.checks if is_obstacle(check, self.required))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result as plain JSON values, after docs/verification-result.schema.json."""
+        from laminator.report.export import result_to_json
+
+        return result_to_json(self)
+
+
+def is_obstacle(check: Check, required: Collection[str]) -> bool:
+    """Tell whether `check` forbids acceptance: it failed, or is required and did not pass."""
+    return check.verdict == FAIL or (check.id in required and check.verdict != PASS)
+
+
+def missing_checks(checks: Iterable[Check], required: Iterable[str]) -> tuple[Check, ...]:
+    """Return a `not-checked` for every required id that `checks` does not hold."""
+    present = {check.id for check in checks}
+    return tuple(
+        not_checked(id_, "required, but nothing in the card could be checked for it")
+        for id_ in dict.fromkeys(required)
+        if id_ not in present
+    )
+
+
+def verdict_of(
+    checks: Iterable[Check], required: Collection[str]
+) -> Literal["accepted", "rejected"]:
+    """Return the verdict: every required check is present and passed, and none failed."""
+    checks = tuple(checks)
+    refused = missing_checks(checks, required) or any(
+        is_obstacle(check, required) for check in checks
+    )
+    return "rejected" if refused else "accepted"

@@ -1,0 +1,136 @@
+"""What a result does not prove, in words: as much part of it as its verdict."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from laminator.appraise.chosen import chosen_by
+from laminator.appraise.policy import Policy
+from laminator.appraise.result import NOT_CHECKED, PASS, Caveat, Check, Trust
+from laminator.card import Card
+from laminator.claims import Claims, Isolation
+
+_LOW_COVERAGE = (
+    "Measured by an attester whose code is not proven: its launch matches a reference value, but "
+    "not what runs beneath and beside it, so whoever owns the host can run another program that "
+    "quotes invented claims."
+)
+
+# Codes are part of the interface: they stay, and the schema of results lists them.
+SENTENCES = {
+    "root.simulated": "The root is a simulated machine, no hardware: whoever owns it can make any "
+    "card.",
+    "coverage.none": "The attester's code is not proven: it matches no reference value, and "
+    "whoever owns the host can have invented what it calls measured.",
+    "coverage.launch": _LOW_COVERAGE,
+    "coverage.boot": _LOW_COVERAGE,
+    "authority.self-certified": "The authority that certified the attestation key is not one that "
+    "the policy names independent.",
+    "code.imports-not-measured": "Modules that the entry script imports and native libraries that "
+    "it loads are not measured: the entry script's digest does not fix what ran.",
+    "time.declared": "The time in the card is the host's clock, declared and not proven; that the "
+    "card existed at any time in the past is not proven.",
+    "freshness.no-nonce": "No nonce of the verifier was checked: the card may be older than it "
+    "says.",
+    "plan.declared": "The plan's digest is in the card, but no trusted time-stamp shows that the "
+    "plan was fixed before the work: it is declared.",
+    "runs.one-machine": "Run number {number} counts the wrapped runs that this one TPM started; "
+    "it says nothing about work without the wrapper or on other machines.",
+    "isolation.none": "Nothing separated the workload from the attester: every statement is at "
+    "most the workload's own word.",
+    "isolation.network": "The workload had network access: it can have used data that no digest "
+    "covers.",
+    "statements.reported": "Reported values are the word of the measured workload, whose code "
+    "decides them.",
+    "statements.declared": "Declared values were typed by a person; nothing measured them.",
+    "statements.external": "External values are somebody else's word; no signature over them was "
+    "checked.",
+    "data.chosen-by-provider": "The data behind {names} was chosen by the provider: it is no "
+    "reference value, and whether the model had seen it is not proven.",
+    "lineage.not-checked": "Cards that this one refers to were not given: {names}.",
+    "evidence.co-location": "That the pieces of evidence come from one machine is not proven.",
+    "endorsements.not-checked": "The card's endorsements were not checked and count for nothing.",
+}
+
+
+class Appraised(NamedTuple):
+    """A card with what was found of it."""
+
+    card: Card
+    trust: Trust
+    checks: tuple[Check, ...]
+
+
+def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
+    """Return what the result for this card does not prove."""
+    claims = appraised.card.claims
+    return (
+        *_trust(appraised.trust),
+        _caveat("code.imports-not-measured"),
+        *_time(claims, appraised.checks),
+        _caveat("runs.one-machine", number=claims.run.number),
+        *_isolation(claims.isolation),
+        *_statements(claims),
+        *_data(claims, policy),
+        *_lineage(appraised.checks),
+        *_more(appraised.card),
+    )
+
+
+def _caveat(code: str, **fields: object) -> Caveat:
+    return Caveat(code, SENTENCES[code].format(**fields))
+
+
+def _trust(trust: Trust) -> Iterator[Caveat]:
+    if trust.root == "simulated":
+        yield _caveat("root.simulated")
+    if trust.coverage != "attester":
+        yield _caveat(f"coverage.{trust.coverage}")
+    if trust.authority == "self-certified":
+        yield _caveat("authority.self-certified")
+
+
+def _time(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
+    yield _caveat("time.declared")
+    if not any(check.id == "claims.nonce" and check.verdict == PASS for check in checks):
+        yield _caveat("freshness.no-nonce")
+    if claims.run.plan is not None:
+        yield _caveat("plan.declared")
+
+
+def _isolation(isolation: Isolation) -> Iterator[Caveat]:
+    if isolation.separation == "none":
+        yield _caveat("isolation.none")
+    if isolation.network:
+        yield _caveat("isolation.network")
+
+
+def _statements(claims: Claims) -> Iterator[Caveat]:
+    sources = {item.source for item in claims.properties}
+    for source in ("reported", "declared", "external"):
+        if source in sources:
+            yield _caveat(f"statements.{source}")
+
+
+def _data(claims: Claims, policy: Policy) -> Iterator[Caveat]:
+    measured = [item for item in claims.properties if item.source == "measured"]
+    known = policy.references.data
+    names = {item.name for item in measured if chosen_by(item, claims, known) == "provider"}
+    if names:
+        yield _caveat("data.chosen-by-provider", names=", ".join(sorted(names)))
+
+
+def _lineage(checks: tuple[Check, ...]) -> Iterator[Caveat]:
+    names = sorted(
+        check.id.removeprefix("lineage.")
+        for check in checks
+        if check.verdict == NOT_CHECKED and check.id.startswith("lineage.")
+    )
+    if names:
+        yield _caveat("lineage.not-checked", names=", ".join(names))
+
+
+def _more(card: Card) -> Iterator[Caveat]:
+    if len(card.evidence) > 1:
+        yield _caveat("evidence.co-location")
+    if card.endorsements:
+        yield _caveat("endorsements.not-checked")

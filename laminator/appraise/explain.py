@@ -1,0 +1,104 @@
+"""A policy in sentences, so that its author can read what it asks and what it lets through."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+from laminator.appraise.policy import Policy, PropertyRule, References
+from laminator.appraise.rules import describe_selection
+
+_COVERAGE = {
+    "none": "nothing of the attester's own code has to match a reference value",
+    "launch": "the attester's code, as measured at its launch, has to match a reference value",
+    "boot": "the attester's code and what booted below it have to match reference values",
+    "attester": "the whole chain from the firmware to the attester has to match reference values",
+}
+
+
+def explain(policy: Policy) -> tuple[str, ...]:
+    """Return one sentence for each thing that `policy` asks or allows."""
+    return (
+        *_trust(policy),
+        *_checks(policy),
+        *_time(policy),
+        *_references(policy.references),
+        *_data(policy),
+        *(_rule(rule) for rule in policy.properties),
+        *(f"The artifact {name} is {digest}." for name, digest in policy.artifacts.items()),
+    )
+
+
+def _trust(policy: Policy) -> Iterator[str]:
+    yield f"The hardware root is one of: {', '.join(policy.roots)}."
+    if "simulated" in policy.roots:
+        yield "A simulated root proves nothing against the owner of the simulated machine."
+    yield f"Coverage is {policy.coverage} or more: {_COVERAGE[policy.coverage]}."
+    if policy.coverage == "attester":
+        yield "Measured values count, since the attester's code is proven."
+    elif policy.coverage_named:
+        yield (
+            f"Measured values count although coverage {policy.coverage} does not prove the "
+            "attester's code: the policy names that coverage."
+        )
+    else:
+        yield "Measured values count only at coverage attester: the policy names no lower one."
+    if policy.authority == "independent":
+        known = ", ".join(sorted(map(str, policy.independent_authorities))) or "none is named"
+        yield f"The authority that certified the attestation key is independent: {known}."
+    else:
+        yield "A self-certified attestation key is enough."
+
+
+def _checks(policy: Policy) -> Iterator[str]:
+    for id_ in policy.require:
+        yield f"The check {id_} has to pass."
+    if "ak.revocation" not in policy.require:
+        yield "Revocation is not required: without CRLs, a revoked key is accepted."
+
+
+def _time(policy: Policy) -> Iterator[str]:
+    if policy.nonce_required:
+        yield "The card holds the nonce that the verifier gives."
+    else:
+        yield "No nonce is required: an old card is accepted like a new one."
+    if policy.maximum_age is not None:
+        age = dt.timedelta(seconds=policy.maximum_age)
+        yield f"The time that the card declares is at most {age} (h:mm:ss) ago; nobody proves it."
+
+
+def _references(references: References) -> Iterator[str]:
+    kinds = {
+        "launch": "attester",
+        "entry": "entry script",
+        "interpreter": "interpreter",
+        "data": "data",
+    }
+    for kind, digests in references._asdict().items():
+        if digests:
+            yield f"Known digests for the {kinds[kind]}: {', '.join(sorted(map(str, digests)))}."
+    if not references.launch:
+        yield "No attester code is known, so coverage stays none."
+    if not references.entry:
+        yield "Any entry script is accepted."
+
+
+def _data(policy: Policy) -> Iterator[str]:
+    if policy.data_chosen_by == "reference":
+        yield "Every measured value is on data that is a reference value."
+    else:
+        yield "Measured values may be on data that the provider chose."
+
+
+def _rule(rule: PropertyRule) -> str:
+    bounds = []
+    if rule.least is not None:
+        bounds.append(f"at least {rule.least:g}")
+    if rule.most is not None:
+        bounds.append(f"at most {rule.most:g}")
+    asked = f"Every {describe_selection(rule)} is {' and '.join(bounds) or 'accepted'}"
+    judged = {
+        "interval": ", judged by the worse end of its interval, which it has to have",
+        "point": ", judged by its value alone",
+    }
+    default = ", judged by the worse end of its interval where it has one"
+    how = judged.get(rule.bound or "", default) if bounds else ""
+    return f"{asked}{how}; {'there is at least one' if rule.required else 'there may be none'}."

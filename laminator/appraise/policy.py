@@ -1,0 +1,263 @@
+"""The appraisal policy: what a verifier asks of a card, read strictly from TOML.
+
+`docs/policy.md` describes every key. A policy is the verifier's own file: what is wrong with it
+is a UsageError that names the key, never a check.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from laminator.cbor import Value
+from laminator.claims import SOURCES
+from laminator.digest import Digest, parse_digest
+from laminator.errors import MalformedError, UsageError, shown
+from laminator.fields import (
+    Fields,
+    Parse,
+    array,
+    choice,
+    finite,
+    flag,
+    malformed,
+    name,
+    named,
+    text,
+)
+
+POLICY_VERSION = 1
+MAX_POLICY_BYTES = 1024 * 1024
+MAX_POLICY_DEPTH = 8
+
+HARDWARE_ROOTS = ("tpm", "cloud-vtpm", "sgx", "tdx", "snp", "nitro")
+ROOTS = ("simulated", *HARDWARE_ROOTS)
+COVERAGES = ("none", "launch", "boot", "attester")
+AUTHORITIES = ("self-certified", "independent")
+BOUNDS = ("point", "interval")
+CHOOSERS = ("reference", "provider")
+
+# What a policy requires where it does not say otherwise, beyond what no policy can waive.
+DEFAULT_REQUIRE = ("ak.revocation",)
+DEFAULT_COVERAGE = "launch"
+
+_MAX_LIST = 10_000
+_AGE = r"([1-9][0-9]{0,6})([smhdw])"
+_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_CHECK_ID = r"[a-z0-9-]+(\.[A-Za-z0-9_/-]+)+"
+
+T = TypeVar("T")
+
+
+class References(NamedTuple):
+    """Digests known to be good, for each kind of measured thing."""
+
+    launch: frozenset[Digest] = frozenset()
+    entry: frozenset[Digest] = frozenset()
+    interpreter: frozenset[Digest] = frozenset()
+    data: frozenset[Digest] = frozenset()
+
+
+class PropertyRule(NamedTuple):
+    """What is asked of the properties called `name` (about `on`, where given).
+
+    `sources` are the words that count; `bound` "interval" asks for an interval and judges its
+    worse end, "point" judges the value, None judges the worse end where there is an interval.
+    """
+
+    id: str
+    name: str
+    sources: tuple[str, ...]
+    on: tuple[str, ...] = ()
+    measurers: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    bound: str | None = None
+    required: bool = True
+
+
+class Policy(NamedTuple):
+    """An appraisal policy; `maximum_age` in seconds, `coverage_named` whether the file says it."""
+
+    name: str = "built-in"
+    roots: tuple[str, ...] = HARDWARE_ROOTS
+    coverage: str = DEFAULT_COVERAGE
+    coverage_named: bool = False
+    require: tuple[str, ...] = DEFAULT_REQUIRE
+    nonce_required: bool = False
+    maximum_age: int | None = None
+    references: References = References()
+    authority: str = "self-certified"
+    independent_authorities: frozenset[Digest] = frozenset()
+    data_chosen_by: str = "reference"
+    properties: tuple[PropertyRule, ...] = ()
+    artifacts: Mapping[str, Digest] = MappingProxyType({})
+
+    def for_lineage(self) -> "Policy":
+        """Return the policy for cards that a judged card builds on.
+
+        Trust, reference values and revocation are asked of them as well; what is asked of one
+        particular card (its properties, nonce, age, artifacts, lineage) is not.
+        """
+        kept = tuple(id_ for id_ in self.require if not id_.startswith(_OF_ONE_CARD))
+        return self._replace(
+            require=kept, nonce_required=False, maximum_age=None, properties=(), artifacts={}
+        )
+
+
+BUILT_IN = Policy()
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce")
+
+
+def load_policy(path: str) -> Policy:
+    """Read the policy file at `path`. Raises UsageError, naming the key that is wrong."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs the verifier's start
+            data = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            "policy.unreadable", f"policy {shown(path)}: {error.strerror}; name a readable file"
+        ) from error
+    return parse_policy(data, name=path)
+
+
+def parse_policy(data: bytes, *, name: str) -> Policy:
+    """Read a policy from TOML bytes; `name` is how results call it. Raises UsageError."""
+    import tomllib
+
+    if len(data) > MAX_POLICY_BYTES:
+        raise UsageError("policy.size", f"policy {shown(name)}: more than {MAX_POLICY_BYTES} bytes")
+    try:
+        table = _plain(tomllib.loads(data.decode()), "policy", 0)
+        return _policy(table, name)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(
+            "policy.syntax", f"policy {shown(name)}: not TOML: {shown(str(error))}"
+        ) from error
+    except MalformedError as error:
+        raise UsageError("policy.content", f"policy {shown(name)}: {error.message}") from error
+
+
+def _policy(table: Value, name: str) -> Policy:
+    fields = Fields(table, "policy")
+    fields.take("version", _version)
+    named_coverage = fields.optional("coverage", choice(*COVERAGES))
+    policy = Policy(
+        name=name,
+        roots=_or(fields.optional("roots", array(choice(*ROOTS), least=1)), HARDWARE_ROOTS),
+        coverage=_or(named_coverage, DEFAULT_COVERAGE),
+        coverage_named=named_coverage is not None,
+        require=_or(fields.optional("require", array(_check_id, most=_MAX_LIST)), DEFAULT_REQUIRE),
+        nonce_required=fields.optional("nonce", choice("required", "optional")) == "required",
+        maximum_age=fields.optional("maximum-age", _age),
+        references=_or(fields.optional("reference", _references), References()),
+        authority=_or(fields.optional("authority", choice(*AUTHORITIES)), AUTHORITIES[0]),
+        independent_authorities=_or(
+            fields.optional("independent-authorities", _digests), frozenset()
+        ),
+        data_chosen_by=_or(fields.optional("data-chosen-by", choice(*CHOOSERS)), CHOOSERS[0]),
+        properties=_numbered(_or(fields.optional("property", array(_rule)), ())),
+        artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
+    )
+    fields.close()
+    return policy
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _plain(value: object, path: str, depth: int) -> Value:
+    """Turn TOML's values into those that `Fields` reads. Raises MalformedError for the others."""
+    if depth > MAX_POLICY_DEPTH:
+        raise MalformedError("policy.depth", f"nested deeper than {MAX_POLICY_DEPTH}", path=path)
+    match value:
+        case dict():
+            return {key: _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+        case list():
+            return tuple(_plain(item, f"{path}[]", depth + 1) for item in value)
+        case bool() | int() | float() | str():
+            return value
+        case _:
+            raise malformed(path, "text, a number, true, false, an array or a table", value)
+
+
+def _version(value: Value, path: str) -> int:
+    if isinstance(value, bool) or value != POLICY_VERSION:
+        raise malformed(path, f"the number {POLICY_VERSION}", value)
+    return POLICY_VERSION
+
+
+def _digest(value: Value, path: str) -> Digest:
+    try:
+        return parse_digest(text(value, path))
+    except MalformedError as error:
+        raise MalformedError("policy.digest", error.message, path=path) from error
+
+
+def _digests(value: Value, path: str) -> frozenset[Digest]:
+    return frozenset(array(_digest, most=_MAX_LIST)(value, path))
+
+
+def _references(value: Value, path: str) -> References:
+    fields = Fields(value, path)
+    found = {kind: fields.optional(kind, _digests) for kind in References._fields}
+    fields.close()
+    return References(**{kind: digests or frozenset() for kind, digests in found.items()})
+
+
+def _check_id(value: Value, path: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_CHECK_ID, value):
+        raise malformed(path, "the id of a check, such as ak.revocation", value)
+    return value
+
+
+def _age(value: Value, path: str) -> int:
+    match = re.fullmatch(_AGE, value) if isinstance(value, str) else None
+    if match is None:
+        raise malformed(path, "a number and one of s, m, h, d, w, such as '30d'", value)
+    return int(match[1]) * _AGE_SECONDS[match[2]]
+
+
+def _one_or_more(parse: Parse[str]) -> Parse[tuple[str, ...]]:
+    """Return a parser of one item or of an array of them, without repetition."""
+
+    def parse_them(value: Value, path: str) -> tuple[str, ...]:
+        items = array(parse, least=1)(value if isinstance(value, tuple) else (value,), path)
+        if len(set(items)) != len(items):
+            raise malformed(path, "no repetition", value)
+        return items
+
+    return parse_them
+
+
+def _rule(value: Value, path: str) -> PropertyRule:
+    fields = Fields(value, path)
+    rule = PropertyRule(
+        id="",
+        name=fields.take("name", name),
+        sources=fields.take("source", _one_or_more(choice(*SOURCES))),
+        on=_or(fields.optional("on", _one_or_more(name)), ()),
+        measurers=_or(fields.optional("measurer", _one_or_more(text)), ()),
+        least=fields.optional("min", finite),
+        most=fields.optional("max", finite),
+        bound=fields.optional("bound", choice(*BOUNDS)),
+        required=_or(fields.optional("required", flag), True),
+    )
+    fields.close()
+    if rule.least is not None and rule.most is not None and rule.least > rule.most:
+        raise malformed(path, "min <= max", (rule.least, rule.most))
+    if rule.bound is not None and rule.least is None and rule.most is None:
+        raise malformed(f"{path}.bound", "min or max beside it", rule.bound)
+    return rule
+
+
+def _numbered(rules: tuple[PropertyRule, ...]) -> tuple[PropertyRule, ...]:
+    """Give each rule its check id: the property's name, and `#2` … where it comes again."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for rule in rules:
+        seen[rule.name] = count = seen.get(rule.name, 0) + 1
+        suffix = f"#{count}" if count > 1 else ""
+        numbered.append(rule._replace(id=f"policy.property.{rule.name}{suffix}"))
+    return tuple(numbered)

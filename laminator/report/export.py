@@ -1,0 +1,64 @@
+"""A result, and an unverified card, as plain JSON values."""
+
+from collections.abc import Mapping
+
+from laminator.appraise.ar4si import trustworthiness
+from laminator.appraise.result import Statement, VerificationResult
+from laminator.cbor import Value
+from laminator.claims import Interval
+
+RESULT_FORMAT = "laminator-verification-result-v1"
+
+
+def result_to_json(result: VerificationResult) -> dict[str, object]:
+    """Return `result` after docs/verification-result.schema.json."""
+    return {
+        "format": RESULT_FORMAT,
+        "verdict": result.verdict,
+        "card": result.card,
+        "kind": result.kind,
+        "policy": result.policy,
+        "judged-at": result.judged_at.isoformat(),
+        **result.trust._asdict(),
+        "checks": [check._asdict() for check in result.checks],
+        "required": list(result.required),
+        "failures": list(dict.fromkeys(check.id for check in result.failures())),
+        "properties": [_statement(statement) for statement in result.statements],
+        "caveats": [caveat._asdict() for caveat in result.caveats],
+        "ar4si": trustworthiness(result),
+    }
+
+
+def value_to_json(value: object) -> object:
+    """Return a card's value as JSON: bytes as ``hex:…``, maps with text keys."""
+    match value:
+        case bytes():
+            return f"hex:{value.hex()}"
+        case Mapping():
+            return {str(key): value_to_json(item) for key, item in value.items()}
+        case tuple() if hasattr(value, "_asdict"):
+            return {
+                key.replace("_", "-"): value_to_json(item) for key, item in value._asdict().items()
+            }
+        case tuple() | list():
+            return [value_to_json(item) for item in value]
+        case _:
+            return value
+
+
+def _statement(statement: Statement) -> dict[str, object]:
+    return {
+        "name": statement.name,
+        "value": value_to_json(statement.value),
+        "source": statement.source,
+        "measurer": statement.measurer,
+        "on": list(statement.on),
+        "rests-on": statement.rests_on,
+        "data-chosen-by": statement.chosen_by,
+        "unit": statement.unit,
+        "interval": _interval(statement.interval),
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, Value] | None:
+    return None if interval is None else interval._asdict()
