@@ -25,7 +25,7 @@ def check_run_counter(evidence: ParsedTpm, expected: Expected) -> tuple[Check, .
 
 
 def check_index(evidence: ParsedTpm) -> Check:
-    """Check that the carried public area is that of a run counter: an index of no other kind will do."""
+    """Check that the carried public area is a run counter's: no other kind of index will do."""
     public = evidence.nv_public
     found = (public.nv_index, public.name_alg, public.auth_policy, public.data_size)
     wanted = (RUN_COUNTER_INDEX, ALG_SHA256, b"", RUN_COUNTER_SIZE)

@@ -48,7 +48,7 @@ def check_magic(evidence: ParsedTpm) -> Check:
 
 
 def check_type(evidence: ParsedTpm) -> Check:
-    """Check that both quotes are quotes, the counter's certification one of NV contents (Part 2, 6.9)."""
+    """Check that there are two quotes and one certification of NV contents (Part 2, 6.9)."""
     for name, wanted, attestation in zip(_NAMES, _TYPES, evidence.attestations, strict=True):
         found = attestation.attest.type
         if found != wanted:
@@ -89,7 +89,7 @@ def check_signature(evidence: ParsedTpm) -> Check:
 
 
 def check_signer(evidence: ParsedTpm) -> Check:
-    """Check that each attestation names the carried public area: a primary key under endorsement."""
+    """Check that each attestation names the carried AK, a primary key under endorsement."""
     wanted = qualified_name(evidence.ak)
     for name, attestation in zip(_NAMES, evidence.attestations, strict=True):
         if attestation.attest.qualified_signer != wanted:
@@ -119,7 +119,7 @@ def check_binding(evidence: ParsedTpm, expected: Expected) -> Check:
 
 
 def check_pcr_selection(evidence: ParsedTpm, expected: Expected) -> Check:
-    """Check that both quotes select exactly the PCRs that log and launch need, in the SHA-256 bank."""
+    """Check that both quotes select exactly the SHA-256 PCRs that log and launch need."""
     for name, attestation in zip(_NAMES[1:], (evidence.start, evidence.end), strict=True):
         quote = attestation.attest.attested
         if not isinstance(quote, Quote):
@@ -132,17 +132,17 @@ def check_pcr_selection(evidence: ParsedTpm, expected: Expected) -> Check:
 
 
 def check_start_pcr_digest(evidence: ParsedTpm, expected: Expected) -> Check:
-    """Check that the start quote's PCRs are the replay of the log's first records, and the launch."""
+    """Check that the start quote's PCRs are the log's first records replayed, and the launch."""
     return _check_pcrs("tpm.start-pcr-digest", evidence.start, expected, expected.start_head)
 
 
 def check_pcr_digest(evidence: ParsedTpm, expected: Expected) -> Check:
-    """Check that the end quote's PCRs are the replay of the whole log, and the launch."""
+    """Check that the end quote's PCRs are the whole log replayed, and the launch."""
     return _check_pcrs("tpm.pcr-digest", evidence.end, expected, expected.end_head)
 
 
 def check_launch(evidence: ParsedTpm, expected: Expected) -> Check:
-    """Check that a claimed dynamic launch names its digest, and PCR 17 is not that of an unlaunched TPM."""
+    """Check that a claimed launch names its digest, and PCR 17 is not an unlaunched TPM's."""
     launch = expected.launch
     if launch.type == "none":
         return not_applicable("tpm.launch", "the claims say that there was no measured launch")
@@ -159,7 +159,7 @@ def check_launch(evidence: ParsedTpm, expected: Expected) -> Check:
 
 
 def check_clock(evidence: ParsedTpm) -> Check:
-    """Check that start and end are of one boot, in a clock that did not go back (Part 1, clause 36)."""
+    """Check that start and end are of one boot, and in order (Part 1, clause 36)."""
     start, end = evidence.start.attest.clock_info, evidence.end.attest.clock_info
     if start[1:3] != end[1:3]:
         return failed("tpm.clock", f"boot {start[1:3]} at the start and {end[1:3]} at the end")
