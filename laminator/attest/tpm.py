@@ -30,10 +30,10 @@ from tpm2_pytss import (
     TPMT_SIG_SCHEME,
     TPMT_SYM_DEF,
     TPMU_HA,
-    TSS2_Exception,
 )
 
 from laminator.attest.tcti import RelayTcti
+from laminator.attest.tss_errors import tss_errors
 from laminator.enroll.credential import Credential
 from laminator.enroll.key_templates import AK_ECDSA_P256, EK_TEMPLATES, AkTemplate, EkTemplate
 from laminator.errors import MachineError
@@ -50,21 +50,6 @@ LOG_PCR = 23
 # Every TPM of the PC Client profile reads at least this many bytes at once.
 _NV_READ_BYTES = 512
 _NO_SCHEME = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
-
-_ADVICE = {
-    0x08B: "the handle or index is not defined",
-    0x08E: "the authorisation value is wrong; check the hierarchy's or counter's secret",
-    0x09F: "it was made for another key or another TPM",
-    0x0A2: "the authorisation value is wrong; check the hierarchy's or counter's secret",
-    0x14C: "the NV index is already defined",
-    0x14B: "the TPM has no room for another NV index",
-    0x902: "the TPM holds too many loaded objects; free them with: tpm2_flushcontext -t",
-    0x903: "the TPM holds too many sessions; free them with: tpm2_flushcontext -l -s",
-    0x921: "the TPM is locked after wrong authorisations; wait, or reset the lockout",
-}
-_CONNECTION_ADVICE = (
-    "check that the TPM is there and that this user may open it (group tss for /dev/tpmrm0)"
-)
 
 Creator = Literal["owner", "platform"]
 
@@ -125,9 +110,14 @@ class AttestationTpm:
         self._ak_template = ak
         self._ak: _Primary | None = None
         self._relay = RelayTcti(connection) if isinstance(connection, int) else None
-        with _translated("open", relay=self._relay):
-            self._esapi = ESAPI(self._relay or connection)
-        with _translated("take the hierarchies' secrets"):
+        try:
+            with tss_errors("be opened"):
+                self._esapi = ESAPI(self._relay or connection)
+        except MachineError:
+            if self._relay is not None:
+                self._relay.close()
+            raise
+        with tss_errors("take the hierarchies' secrets"):
             self._esapi.tr_set_auth(ESYS_TR.ENDORSEMENT, auths.endorsement)
             self._esapi.tr_set_auth(ESYS_TR.OWNER, auths.owner)
             self._esapi.tr_set_auth(ESYS_TR.PLATFORM, auths.platform)
@@ -191,7 +181,7 @@ class AttestationTpm:
         with (
             self._primary(template.public) as ek,
             self._ek_authorisation(template) as session,
-            _translated("open the credential"),
+            tss_errors("open the credential"),
         ):
             secret = self._esapi.activate_credential(
                 ak.handle,
@@ -206,7 +196,7 @@ class AttestationTpm:
 
     def has_nv_index(self, index: int) -> bool:
         """Return whether the NV index is defined."""
-        with _translated("list its NV indices"):
+        with tss_errors("list its NV indices"):
             _, capability = self._esapi.get_capability(TPM2_CAP.HANDLES, index, 1)
         return index in [int(handle) for handle in capability.data.handles]
 
@@ -226,7 +216,7 @@ class AttestationTpm:
             dataSize=RUN_COUNTER_SIZE,
         )
         hierarchy = ESYS_TR.PLATFORM if creator == "platform" else ESYS_TR.OWNER
-        with _translated(f"define the run counter as its {creator}"):
+        with tss_errors(f"define the run counter as its {creator}"):
             handle = self._esapi.nv_define_space(
                 self._auths.counter, TPM2B_NV_PUBLIC(nvPublic=public), auth_handle=hierarchy
             )
@@ -262,7 +252,7 @@ class AttestationTpm:
 
     def reset_log(self) -> None:
         """Set the log's PCR to zeros."""
-        with _translated(f"reset PCR {LOG_PCR}"):
+        with tss_errors(f"reset PCR {LOG_PCR}"):
             self._esapi.pcr_reset(ESYS_TR.PCR23)
 
     def extend_log(self, digest: bytes) -> None:
@@ -270,12 +260,12 @@ class AttestationTpm:
         values = TPML_DIGEST_VALUES(
             [TPMT_HA(hashAlg=TPM2_ALG.SHA256, digest=TPMU_HA(sha256=digest))]
         )
-        with _translated(f"extend PCR {LOG_PCR}"):
+        with tss_errors(f"extend PCR {LOG_PCR}"):
             self._esapi.pcr_extend(ESYS_TR.PCR23, values)
 
     def read_pcr(self, pcr: int) -> bytes:
         """Return a PCR of the SHA-256 bank, 32 bytes."""
-        with _translated(f"read PCR {pcr}"):
+        with tss_errors(f"read PCR {pcr}"):
             _, _, digests = self._esapi.pcr_read(_selection((pcr,)))
         if not len(digests):
             raise MachineError("tpm.bank", "the TPM has no SHA-256 bank of PCRs; enable it first")
@@ -284,7 +274,7 @@ class AttestationTpm:
     def quote(self, pcrs: tuple[int, ...], qualifying_data: bytes) -> SignedAttest:
         """Return a quote of PCRs of the SHA-256 bank, signed by the attestation key."""
         ak = self._loaded_ak()
-        with _translated("quote"):
+        with tss_errors("quote"):
             attest, signature = self._esapi.quote(ak.handle, _selection(pcrs), qualifying_data)
             return SignedAttest(bytes(attest), bytes(signature.marshal()))
 
@@ -314,7 +304,7 @@ class AttestationTpm:
 
     def _create_primary(self, template: Public) -> "_Primary":
         public, _ = TPMT_PUBLIC.unmarshal(marshal_public(template))
-        with _translated("create a key in the endorsement hierarchy"):
+        with tss_errors("create a key in the endorsement hierarchy"):
             handle, created, *_ = self._esapi.create_primary(
                 TPM2B_SENSITIVE_CREATE(), TPM2B_PUBLIC(publicArea=public), ESYS_TR.ENDORSEMENT
             )
@@ -333,7 +323,7 @@ class AttestationTpm:
         if not template.takes_policy:
             yield ESYS_TR.PASSWORD
             return
-        with _translated("start a policy session"):
+        with tss_errors("start a policy session"):
             session = self._esapi.start_auth_session(
                 ESYS_TR.NONE,
                 ESYS_TR.NONE,
@@ -342,7 +332,7 @@ class AttestationTpm:
                 TPM2_ALG.SHA256,
             )
         try:
-            with _translated("satisfy the endorsement key's policy"):
+            with tss_errors("satisfy the endorsement key's policy"):
                 self._esapi.policy_secret(ESYS_TR.ENDORSEMENT, session)
             yield session
         finally:
@@ -350,7 +340,7 @@ class AttestationTpm:
 
     @contextlib.contextmanager
     def _nv(self, index: int, action: str) -> Iterator[Any]:
-        with _translated(action):
+        with tss_errors(action):
             handle = self._esapi.tr_from_tpmpublic(index)
             try:
                 self._esapi.tr_set_auth(handle, self._auths.counter)
@@ -359,7 +349,7 @@ class AttestationTpm:
                 self._esapi.tr_close(handle)
 
     def _flush(self, handle: Any) -> None:  # noqa: ANN401  # tpm2-pytss carries no types
-        with _translated("flush an object"):
+        with tss_errors("flush an object"):
             self._esapi.flush_context(handle)
 
 
@@ -379,18 +369,3 @@ def strip_padding(data: bytes) -> bytes:
 
 def _selection(pcrs: tuple[int, ...]) -> Any:  # noqa: ANN401  # tpm2-pytss carries no types
     return TPML_PCR_SELECTION.parse("sha256:" + ",".join(map(str, pcrs)))
-
-
-@contextlib.contextmanager
-def _translated(action: str, relay: RelayTcti | None = None) -> Iterator[None]:
-    """Turn an error of the TSS into a `MachineError`; close `relay` where one is given."""
-    try:
-        yield
-    except TSS2_Exception as error:
-        if relay is not None:
-            relay.close()
-        advice = _ADVICE.get(int(error.error) & 0xFFF, "")
-        if int(error.rc) >> 16 == 0x0A:  # noqa: PLR2004  # the TCTI's layer (TSS 2.0 overview, 6)
-            advice = _CONNECTION_ADVICE
-        message = f"the TPM could not {action}: {error}"
-        raise MachineError("tpm.command", f"{message}; {advice}" if advice else message) from error
