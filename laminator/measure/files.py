@@ -75,7 +75,7 @@ def measure_manifest(entries: Sequence[ManifestEntry]) -> Measured:
     return Measured(Digest("sha-256", value), sum(entry.size for entry in entries), len(entries))
 
 
-def measure_path(path: str) -> Measured:
+def measure_path(path: str | os.PathLike[str]) -> Measured:
     """Measure the file or folder at `path`; a link given as `path` itself is followed.
 
     Raises UsageError for what cannot be measured, MachineError when reading fails.
@@ -99,7 +99,7 @@ def measure_descriptor(descriptor: int, sink: Sink | None = None) -> Measured:
     return Measured(Digest("sha-256", digest), size, 1)
 
 
-def open_source(path: str, *, follow: bool = True) -> int:
+def open_source(path: str | os.PathLike[str], *, follow: bool = True) -> int:
     """Open a file or folder for measuring; the caller closes the descriptor.
 
     Raises UsageError if `path` is missing, unreadable, or neither file nor folder.
@@ -108,8 +108,8 @@ def open_source(path: str, *, follow: bool = True) -> int:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise _refusal(path, error) from error
-    return _checked(descriptor, path)
+        raise _refusal(os.fspath(path), error) from error
+    return _checked(descriptor, os.fspath(path))
 
 
 def open_beneath(root: int, path: str) -> int:

@@ -1,0 +1,251 @@
+"""Private copies: the bytes handed over are exactly the bytes that were hashed.
+
+One pass reads each byte once, hashes it and writes it to a place that only the attester's user
+can open. What happens to the source afterwards reaches nobody. Measurers get a sealed memfd
+where they can take a descriptor; a memfd cannot be bound into a mount namespace, so an
+unmodified script gets a private copy, bound read-only at the path that it was given.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from laminator.digest import Digest
+from laminator.errors import MachineError, UsageError, shown
+from laminator.measure.files import (
+    Measured,
+    Sink,
+    Write,
+    hash_descriptor,
+    measure_descriptor,
+    open_beneath,
+    open_source,
+)
+
+SMALL_BYTES = 64 << 20
+"""Up to this size private places lie in memory (/dev/shm), if there is room for eight times it."""
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - only a fresh folder of our own inside it is used
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class PrivateCopy(NamedTuple):
+    """What was measured, and the path of the copy of exactly these bytes."""
+
+    measured: Measured
+    path: Path
+
+
+class Sealed(NamedTuple):
+    """A sealed memfd at offset 0, and the measure of its content."""
+
+    descriptor: int
+    measured: Measured
+
+
+@contextlib.contextmanager
+def private_place(size: int, *, disk: Path | None = None) -> Iterator[Path]:
+    """Make an empty 0700 folder for about `size` bytes, and remove it with all its content.
+
+    Small ones lie in memory, larger ones in the folder `disk` (default: the temporary folder).
+    Raises MachineError.
+    """
+    parent = _MEMORY if _fits_memory(size) else disk
+    try:
+        path = Path(tempfile.mkdtemp(prefix="laminator-", dir=parent))
+    except OSError as error:
+        raise _failure(error, parent or Path(tempfile.gettempdir())) from error
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def copy_measured(source: Path, destination: Path) -> PrivateCopy:
+    """Copy the file or folder `source` to the new path `destination` and measure what is copied.
+
+    Links inside a folder become copies of their files; empty folders are not copied. A file
+    keeps its permission to be executed; nobody may write the copy. Raises UsageError,
+    MachineError; leaves nothing behind then.
+    """
+    descriptor = open_source(source)
+    try:
+        return PrivateCopy(copy_descriptor(descriptor, destination), destination)
+    finally:
+        os.close(descriptor)
+
+
+def copy_descriptor(descriptor: int, destination: Path, *, writable: bool = False) -> Measured:
+    """Copy an open file or folder to the new path `destination`; raises as `copy_measured`."""
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            destination.mkdir()
+        return measure_descriptor(descriptor, _sink(destination, writable=writable))
+    except OSError as error:
+        remove(destination)
+        raise _failure(error, destination) from error
+    except BaseException:
+        remove(destination)
+        raise
+
+
+def sealed_memfd(content: bytes | int, name: str = "laminator") -> Sealed:
+    """Return a memfd holding `content` (bytes, or a descriptor read to its end), sealed for ever.
+
+    Every process that gets it shares its offset: read it with pread, or open it anew through
+    /proc/self/fd. Raises MachineError.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        if isinstance(content, bytes):
+            _write_all(descriptor, memoryview(content))
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            size, value = hash_descriptor(descriptor)
+        else:
+            size, value = hash_descriptor(content, _writer(descriptor))
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError as error:
+        os.close(descriptor)
+        raise _failure(error, Path("memory")) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Sealed(descriptor, Measured(Digest("sha-256", value), size, 1))
+
+
+def store(place: Path, path: str, destination: Path) -> Measured:
+    """Measure what a workload left at `path` below `place`, and put these bytes at `destination`.
+
+    No link that the workload made is followed out of the output. The bytes are complete on disk
+    before they appear under their name, and replace what was there in one step. Raises
+    UsageError if there is nothing, or something that cannot be measured; MachineError, also for
+    a full disk. Nothing partial is left.
+    """
+    root = open_source(place, follow=False)
+    try:
+        descriptor = open_beneath(root, path)
+    finally:
+        os.close(root)
+    temporary = destination.parent / f".laminator-{secrets.token_hex(8)}"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        measured = copy_descriptor(descriptor, temporary, writable=True)
+        if measured.files == 0:
+            raise UsageError("output.empty", f"an output without a file: {shown(str(destination))}")
+        _synchronise(temporary)
+        _replace(temporary, destination)
+        _synchronise_one(destination.parent)
+    except OSError as error:
+        raise _failure(error, destination) from error
+    finally:
+        os.close(descriptor)
+        remove(temporary)
+    return measured
+
+
+def remove(path: Path) -> None:
+    """Remove the file or folder at `path` if it is there, whatever its permissions are."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _open_up(path)
+        shutil.rmtree(path)
+
+
+def _open_up(folder: Path) -> None:
+    folder.chmod(stat.S_IRWXU)
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            _open_up(child)
+
+
+def _sink(destination: Path, *, writable: bool) -> Sink:
+    def sink(path: str, status: os.stat_result) -> tuple[Write, Callable[[], None]]:
+        target = destination / path
+        if "/" in path:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        executable = bool(status.st_mode & stat.S_IXUSR)
+        descriptor = os.open(target, flags, _mode(executable=executable, writable=writable))
+        return _writer(descriptor), lambda: os.close(descriptor)
+
+    return sink
+
+
+def _mode(*, executable: bool, writable: bool) -> int:
+    if writable:
+        return 0o777 if executable else 0o666
+    return 0o555 if executable else 0o444
+
+
+def _writer(descriptor: int) -> Write:
+    return lambda chunk: _write_all(descriptor, chunk)
+
+
+def _write_all(descriptor: int, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[os.write(descriptor, chunk) :]
+
+
+def _synchronise(path: Path) -> None:
+    if path.is_dir():
+        for child in path.rglob("*"):
+            _synchronise_one(child)
+    _synchronise_one(path)
+
+
+def _synchronise_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(temporary: Path, destination: Path) -> None:
+    """Put `temporary` in the place of `destination`; afterwards `temporary` may be the old one."""
+    if not (destination.is_symlink() or destination.exists()):
+        temporary.rename(destination)
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    arguments = (_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(destination))
+    if library.renameat2(*arguments, _RENAME_EXCHANGE) == 0:
+        return
+    if destination.is_dir() or temporary.is_dir():
+        remove(destination)
+    temporary.rename(destination)
+
+
+def _fits_memory(size: int) -> bool:
+    if size > SMALL_BYTES:
+        return False
+    try:
+        room = os.statvfs(_MEMORY)
+    except OSError:
+        return False
+    return os.access(_MEMORY, os.W_OK) and room.f_bavail * room.f_frsize >= 8 * max(size, 1)
+
+
+def _failure(error: OSError, path: Path) -> MachineError:
+    if error.errno in _FULL:
+        return MachineError(
+            "disk.full", f"no space left for {shown(str(path))}; make room, run again"
+        )
+    reason = (error.strerror or "failed").lower()
+    return MachineError("disk.write", f"cannot write {shown(str(path))}: {reason}")
