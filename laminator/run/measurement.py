@@ -1,0 +1,115 @@
+"""What an evaluation measures: its options in a run request, and the measurer's orders.
+
+Both are maps of deterministic CBOR. The options come from the caller; the orders are the
+attester's and add where the measured bytes lie.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from laminator.cbor import Encodable, Key, Value, decode, encode
+from laminator.errors import UsageError, shown
+from laminator.fields import Fields, array, name, text
+from laminator.measure.dataset import Roles
+from laminator.properties import MEASURERS
+
+MAX_ORDERS_BYTES = 4 * 1024 * 1024
+MAX_PROPERTIES = 100
+
+
+class Measurement(NamedTuple):
+    """What to measure and how to read the data.
+
+    `data_suffix` and `labels_suffix` are those of the files' real names; `labels` names a column,
+    or is None where the labels come from a file. `header` names the columns of a CSV file
+    without a header row; the other fields are as in `Roles`.
+    """
+
+    properties: tuple[str, ...]
+    data_suffix: str
+    labels: str | None
+    labels_suffix: str = ""
+    header: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> Roles:
+        """What each column is for."""
+        return Roles(self.labels, self.sensitive, self.features, self.held_back)
+
+
+class Orders(NamedTuple):
+    """The measurer's orders: where data and labels lie, and the inputs' names in the claims."""
+
+    measurement: Measurement
+    data: str
+    labels: str | None
+    on: tuple[str, ...]
+
+
+def plain_measurement(measurement: Measurement) -> dict[str, Value]:
+    """Return the measurement as the options of a run request."""
+    return measurement._asdict()
+
+
+def parse_measurement(options: Mapping[str, Value]) -> Measurement:
+    """Parse a run request's options. Raises MalformedError, UsageError."""
+    return _measurement(cast("Value", dict(options)), "options")
+
+
+def encode_orders(orders: Orders) -> bytes:
+    """Return what `parse_orders` reads."""
+    plain: dict[Key, Encodable] = {
+        "measurement": cast("dict[Key, Encodable]", plain_measurement(orders.measurement)),
+        "data": orders.data,
+        "labels": orders.labels,
+        "on": orders.on,
+    }
+    return encode(plain)
+
+
+def parse_orders(data: bytes) -> Orders:
+    """Parse the attester's orders. Raises MalformedError, UsageError."""
+    fields = Fields(decode(data, max_bytes=MAX_ORDERS_BYTES), "orders")
+    orders = Orders(
+        measurement=fields.take("measurement", _measurement),
+        data=fields.take("data", text),
+        labels=fields.take("labels", _text_or_none),
+        on=fields.take("on", array(name)),
+    )
+    fields.close()
+    return orders
+
+
+def check_known(names: tuple[str, ...]) -> None:
+    """Check that every property named can be measured. Raises UsageError."""
+    for item in names:
+        if item not in MEASURERS:
+            known = ", ".join(sorted(MEASURERS))
+            raise UsageError("property.unknown", f"no property {shown(item)} (known: {known})")
+    if len(set(names)) < len(names) or not names:
+        raise UsageError("property.twice", "name each property once, and one at least")
+
+
+def _measurement(value: Value, path: str) -> Measurement:
+    fields = Fields(value, path)
+    texts = array(text)
+    measurement = Measurement(
+        properties=fields.take("properties", array(name, least=1, most=MAX_PROPERTIES)),
+        data_suffix=fields.take("data_suffix", text),
+        labels=fields.take("labels", _text_or_none),
+        labels_suffix=fields.take("labels_suffix", text),
+        header=fields.take("header", texts),
+        sensitive=fields.take("sensitive", texts),
+        features=fields.take("features", texts),
+        held_back=fields.take("held_back", texts),
+    )
+    fields.close()
+    check_known(measurement.properties)
+    return measurement
+
+
+def _text_or_none(value: Value, path: str) -> str | None:
+    return None if value is None else text(value, path)

@@ -1,0 +1,100 @@
+"""The measurer's process: holds the labels, asks the model's process, computes the properties.
+
+It runs from the attester's own measured code, in a sandbox of its own that has the data and
+nothing of the model, and is not dumpable: no other process reads its memory. It needs the
+standard library, laminator and cbor2. Orders come from the attester and the result goes back to
+it on one socket, a frame each (`laminator.run.frames`); the model's process is on another:
+
+    {"properties": [* property]} / {"error": [code, message], "usage": bool}
+"""
+
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from laminator.cbor import Encodable, Key, Value, decode, encode
+from laminator.claims import Property
+from laminator.claims_codec import parse_property, plain_property
+from laminator.errors import LaminatorError, MalformedError, UsageError
+from laminator.fields import MAX_TEXT, Fields, array, flag, text
+from laminator.measure.dataset import Examples, class_order, load_columns, load_labels, split
+from laminator.properties import MEASURERS
+from laminator.properties.decision import decide, index_labels
+from laminator.properties.performance import Choices, Setting
+from laminator.run.frames import receive_frame, send_frame
+from laminator.run.measurement import MAX_ORDERS_BYTES, Measurement, Orders, parse_orders
+from laminator.run.predictions import ask, receive_classes
+
+ATTESTER = "the attester"
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure: `arguments` are the descriptors of the attester's and the model's sockets."""
+    attester, model = (socket.socket(fileno=int(descriptor)) for descriptor in arguments)
+    orders = receive_frame(attester, MAX_ORDERS_BYTES, ATTESTER)
+    try:
+        properties = measure(parse_orders(orders), model)
+        result: dict[Key, Encodable] = {"properties": list(map(plain_property, properties))}
+    except LaminatorError as error:
+        usage = isinstance(error, UsageError)
+        result = {"error": [error.code, error.message[:MAX_TEXT]], "usage": usage}
+    send_frame(attester, encode(result), ATTESTER)
+    return 0
+
+
+def parse_result(data: bytes) -> tuple[Property, ...]:
+    """Return the properties in a measurer's result.
+
+    Raises what the measurer raised (UsageError, MalformedError), and MalformedError for a result
+    that is none.
+    """
+    value = decode(data, max_bytes=MAX_RESULT_BYTES)
+    fields = Fields(value, "result")
+    if isinstance(value, dict) and "error" in value:
+        code, message = fields.take("error", array(text, least=2, most=2))
+        usage = fields.take("usage", flag)
+        raise (UsageError if usage else MalformedError)(code, message)
+    properties = fields.take("properties", array(parse_property))
+    fields.close()
+    return properties
+
+
+def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
+    """Read the data, ask the model's process for scores and compute the properties.
+
+    Raises MalformedError for data and answers that are not what they should be, UsageError for
+    orders that do not fit the data.
+    """
+    what = orders.measurement
+    labels = () if orders.labels is None else load_labels(Path(orders.labels), what.labels_suffix)
+    columns = load_columns(Path(orders.data), what.data_suffix, what.header)
+    examples = split(columns, what.roles, labels)
+    named = receive_classes(model)
+    classes = named or class_order(examples.labels)
+    if len(classes) == 1:
+        message = "the data has one label only: name all classes in the model code's CLASSES"
+        raise UsageError("labels.one-class", message)
+    truth = index_labels(examples.labels, classes)
+    chosen, rule = decide(ask(model, examples.features, len(classes)), len(classes))
+    model.close()
+    parameters: dict[str, Value] = {
+        **_data_parameters(what, examples),
+        "decision": rule,
+        "classes": classes,
+        "classes-from": "data" if named is None else "model",
+    }
+    setting = Setting(orders.on, parameters)
+    choices = Choices(truth, chosen, examples.groups)
+    return tuple(MEASURERS[name](choices, setting) for name in what.properties)
+
+
+def _data_parameters(what: Measurement, examples: Examples) -> Mapping[str, Value]:
+    parameters: dict[str, Value] = {
+        "labels": "file" if what.labels is None else f"column:{what.labels}",
+        "features": len(examples.features),
+    }
+    lists = {"sensitive": what.sensitive, "held-back": what.held_back, "columns": what.header}
+    parameters.update({name: value for name, value in lists.items() if value})
+    given = tuple(name for name in what.features if name in what.sensitive)
+    return {**parameters, "sensitive-features": given} if given else parameters
