@@ -3,6 +3,7 @@
 import argparse
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,9 @@ from typing import NamedTuple
 from laminator.cbor import Value
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
+from laminator.report.text import safe
 from laminator.run import ledger
 from laminator.run.request import KEYS, MAX_NONCE_BYTES, MIN_NONCE_BYTES, RunRequest
-
-KEPT_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "PATH", "TERM", "TZ")
 
 
 class Task(NamedTuple):
@@ -92,13 +92,13 @@ def _add_statements(parser: argparse.ArgumentParser) -> None:
 
 def _add_attester(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    kept = ", ".join(KEPT_ENVIRONMENT)
     add(
         "--env",
         metavar="NAME",
         action="append",
         default=[],
-        help=f"pass this environment variable to the work and measure it (always kept: {kept})",
+        help="pass this environment variable to the work and measure it (beside PATH, LANG, TZ, "
+        "TERM and the thread limits); others are dropped",
     )
     add(
         "--env-public",
@@ -143,9 +143,11 @@ def _nonce(text: str | None) -> bytes | None:
     return nonce
 
 
-def _environment(names: Iterable[str]) -> dict[str, str]:
-    for name in names:
-        if name not in os.environ:
-            raise UsageError("option.env", f"--env {shown(name)}: there is no such variable")
-    kept = [name for name in KEPT_ENVIRONMENT if name in os.environ]
-    return {_checked_name(name, "--env"): os.environ[name] for name in [*kept, *names]}
+def _environment(names: Sequence[str]) -> dict[str, str]:
+    from laminator.measure.environment import KEPT, select_environment
+
+    chosen = select_environment(os.environ, names, home=Path.home())
+    for warning in chosen.warnings:
+        print(f"laminator: {safe(warning)}", file=sys.stderr)
+    passed = {*KEPT, *names}
+    return {name: value for name, value in chosen.values.items() if name in passed}

@@ -4,12 +4,12 @@ What is measured is one script that a Python interpreter runs, so `python [flags
 is the one accepted form.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from laminator.errors import UsageError, shown
+from laminator.measure.environment import locate_interpreter
 
 _FLAGS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 _EXAMPLE = "write: laminator run [options] -- python SCRIPT [arguments]"
@@ -29,13 +29,11 @@ def parse_command(words: Sequence[str]) -> Command:
     if not Path(words[0]).name.startswith(("python", "pypy")):
         message = f"{shown(words[0])} is not a Python interpreter; {_EXAMPLE}"
         raise UsageError("command.interpreter", message)
-    interpreter = shutil.which(words[0])
-    if interpreter is None:
-        raise UsageError("command.interpreter", f"no program {shown(words[0])} on PATH")
+    interpreter = locate_interpreter(words[0])
     script = _script(words)
     if not Path(words[script]).is_file():
         raise UsageError("command.script", f"no script {shown(words[script])}")
-    return Command((str(Path(interpreter).absolute()), *words[1:]), script)
+    return Command((str(interpreter), *words[1:]), script)
 
 
 def _script(words: Sequence[str]) -> int:
