@@ -37,6 +37,7 @@ from laminator.attest.tss_errors import tss_errors
 from laminator.enroll.credential import Credential
 from laminator.enroll.key_templates import AK_ECDSA_P256, EK_TEMPLATES, AkTemplate, EkTemplate
 from laminator.errors import MachineError
+from laminator.evidence.tpm_format import RUN_PCR, SignedAttest
 from laminator.evidence.tpm_structures import (
     COUNTER_ATTRIBUTES,
     PLATFORMCREATE,
@@ -46,7 +47,16 @@ from laminator.evidence.tpm_structures import (
     marshal_public,
 )
 
-LOG_PCR = 23
+__all__ = [
+    "AttestationTpm",
+    "CounterCertification",
+    "Creator",
+    "EndorsementKey",
+    "HierarchyAuths",
+    "SignedAttest",
+    "strip_padding",
+]
+
 # Every TPM of the PC Client profile reads at least this many bytes at once.
 _NV_READ_BYTES = 512
 _NO_SCHEME = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
@@ -61,13 +71,6 @@ class HierarchyAuths(NamedTuple):
     owner: bytes = b""
     platform: bytes = b""
     counter: bytes = b""
-
-
-class SignedAttest(NamedTuple):
-    """A TPMS_ATTEST and the TPMT_SIGNATURE over it, as the TPM returned them."""
-
-    attest: bytes
-    signature: bytes
 
 
 class CounterCertification(NamedTuple):
@@ -252,7 +255,7 @@ class AttestationTpm:
 
     def reset_log(self) -> None:
         """Set the log's PCR to zeros."""
-        with tss_errors(f"reset PCR {LOG_PCR}"):
+        with tss_errors(f"reset PCR {RUN_PCR}"):
             self._esapi.pcr_reset(ESYS_TR.PCR23)
 
     def extend_log(self, digest: bytes) -> None:
@@ -260,7 +263,7 @@ class AttestationTpm:
         values = TPML_DIGEST_VALUES(
             [TPMT_HA(hashAlg=TPM2_ALG.SHA256, digest=TPMU_HA(sha256=digest))]
         )
-        with tss_errors(f"extend PCR {LOG_PCR}"):
+        with tss_errors(f"extend PCR {RUN_PCR}"):
             self._esapi.pcr_extend(ESYS_TR.PCR23, values)
 
     def read_pcr(self, pcr: int) -> bytes:

@@ -137,11 +137,10 @@ def check_ak(data: bytes) -> CheckedAk:
     scheme of SHA-256 or better; not decrypting, not signing X.509; a nameAlg of SHA-256 or
     better; P-256, P-384, or RSA of 2048, 3072 or 4096 bits with the exponent 65537.
 
-    Raises `EnrolmentRefusedError` and `MalformedError`.
+    Raises `EnrolmentRefusedError`, and `MalformedError` for anything that is not a TPMT_PUBLIC of
+    a valid key with such a nameAlg.
     """
     public = parse_public(data)
-    if public.name_alg not in _HASHES:
-        raise EnrolmentRefusedError("ak.name", "the AK's nameAlg is not SHA-256 or better")
     missing = AK_ATTRIBUTES_SET & ~public.attributes
     forbidden = AK_ATTRIBUTES_CLEAR & public.attributes
     if missing or forbidden:
