@@ -1,0 +1,128 @@
+"""Revocation by CRL (RFC 5280 section 5), judged at the verifier's time.
+
+Of the lists that an issuer signed, the newest one decides. A list that was issued after the
+certificate had expired need not name it any more, so such a list can condemn but not clear.
+"""
+
+import datetime as dt
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from laminator.appraise.algorithms import hash_weakness
+from laminator.appraise.result import Check, failed, not_checked, passed
+from laminator.errors import shown
+
+_ID = "ak.revocation"
+_REASONS_THAT_COUNT_FROM_THEIR_DATE = frozenset(
+    {
+        x509.ReasonFlags.affiliation_changed,
+        x509.ReasonFlags.superseded,
+        x509.ReasonFlags.cessation_of_operation,
+        x509.ReasonFlags.certificate_hold,
+        x509.ReasonFlags.privilege_withdrawn,
+    }
+)
+_PARTIAL = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
+
+Crls = tuple[x509.CertificateRevocationList, ...]
+
+
+def check_revocation(chain: tuple[x509.Certificate, ...], crls: Crls, at: dt.datetime) -> Check:
+    """Check that no certificate of `chain` below its anchor was revoked.
+
+    `chain` runs from the leaf to the anchor. A level without a current list is not-checked.
+    """
+    levels = [
+        _check_level(certificate, issuer, crls, at) for certificate, issuer in pairwise(chain)
+    ]
+    for verdict in ("fail", "not-checked"):
+        for level in levels:
+            if level.verdict == verdict:
+                return level
+    return passed(_ID, f"no certificate is revoked on the newest lists of {len(levels)} issuers")
+
+
+def _check_level(
+    certificate: x509.Certificate, issuer: x509.Certificate, crls: Crls, at: dt.datetime
+) -> Check:
+    name = shown(certificate.subject.rfc4514_string())
+    for crl in _issued_by(issuer, crls):
+        entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+        if entry is not None and _counts(entry, at):
+            date = entry.revocation_date_utc.isoformat()
+            return failed(_ID, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
+        if crl.last_update_utc <= certificate.not_valid_after_utc:
+            return _check_current(crl, name, at)
+    return not_checked(_ID, f"no revocation list that covers {name}")
+
+
+def _check_current(crl: x509.CertificateRevocationList, name: str, at: dt.datetime) -> Check:
+    end = crl.next_update_utc
+    if end is None:
+        return not_checked(_ID, f"the list that covers {name} does not say when it expires")
+    if end < at:
+        return not_checked(_ID, f"the newest list that covers {name} expired {end.isoformat()}")
+    return passed(_ID, f"{name} is not revoked as of {crl.last_update_utc.isoformat()}")
+
+
+def _issued_by(issuer: x509.Certificate, crls: Crls) -> list[x509.CertificateRevocationList]:
+    """Return the complete lists that `issuer` signed, newest first."""
+    signed = [crl for crl in crls if crl.issuer == issuer.subject and _is_usable(crl, issuer)]
+    return sorted(signed, key=lambda crl: (crl.last_update_utc, _number(crl)), reverse=True)
+
+
+def _is_usable(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` signed `crl`, may sign lists, and the list is complete and understood."""
+    understood = not any(ext.critical or ext.oid in _PARTIAL for ext in crl.extensions)
+    return (
+        understood
+        and _may_sign_crls(issuer)
+        and _names_key_of(issuer, crl)
+        and not hash_weakness(crl.signature_hash_algorithm)
+        and crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    )
+
+
+def _may_sign_crls(issuer: x509.Certificate) -> bool:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _names_key_of(issuer: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
+    """Whether authority and subject key identifier agree, where there are both."""
+    try:
+        named = crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return True
+    return named.key_identifier in (None, own.digest)
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return -1
+
+
+def _counts(entry: x509.RevokedCertificate, at: dt.datetime) -> bool:
+    """Whether the entry condemns at `at`: a compromise, or no reason, at every time."""
+    if _reason(entry) not in _REASONS_THAT_COUNT_FROM_THEIR_DATE:
+        return True
+    return entry.revocation_date_utc <= at
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return None
+
+
+def _reason_words(entry: x509.RevokedCertificate) -> str:
+    reason = _reason(entry)
+    return "not stated" if reason is None else reason.value
