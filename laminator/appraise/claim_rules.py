@@ -1,0 +1,117 @@
+"""Rules that claims and log have to keep whatever the policy: one function a check."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+from laminator.appraise.result import Check, failed, not_applicable, not_checked, passed
+from laminator.card import Card
+from laminator.claims import Claims, Isolation
+from laminator.eventlog import expected_records, replay
+
+CLOCK_TOLERANCE = 300
+"""Seconds by which the attester's declared clock may be ahead of the verifier's."""
+
+REQUIRED = (
+    "card.parse",
+    "log.head",
+    "log.count",
+    "log.claims",
+    "claims.isolation",
+    "claims.future",
+)
+
+_PROTECTING = {"mount", "pid"}
+
+
+def check_log(card: Card, counter_attest: bytes | None) -> tuple[Check, ...]:
+    """Return the checks that tie the log to the claims."""
+    return (check_log_head(card), check_log_count(card), check_log_claims(card, counter_attest))
+
+
+def check_claims(claims: Claims, nonce: bytes | None, now: dt.datetime) -> tuple[Check, ...]:
+    """Return the checks of the claims by themselves."""
+    return (
+        check_isolation(claims),
+        check_nonce(claims, nonce),
+        check_future(claims, now),
+    )
+
+
+def check_log_head(card: Card) -> Check:
+    """`log.head`: the head in the claims is the log's replay."""
+    found, claimed = replay(card.log), card.claims.log.head
+    if found != claimed:
+        return failed(
+            "log.head", f"the log's head is {found.hex()}, the claims say {claimed.hex()}"
+        )
+    return passed("log.head", f"the log's head is the claims' {found.hex()}")
+
+
+def check_log_count(card: Card) -> Check:
+    """`log.count`: the number of records in the claims is the log's."""
+    found, claimed = len(card.log), card.claims.log.records
+    if found != claimed:
+        return failed("log.count", f"the log has {found} records, the claims say {claimed}")
+    return passed("log.count", f"the log has the claims' {found} records")
+
+
+def check_log_claims(card: Card, counter_attest: bytes | None) -> Check:
+    """`log.claims`: the log is the one that a run with these claims has, record by record."""
+    if counter_attest is None:
+        return not_checked("log.claims", "no counter certification to start the log with")
+    expected = expected_records(card.claims, counter_attest)
+    if card.log == expected:
+        return passed("log.claims", "every record is what the claims say, in their order")
+    place = next(_differences(card.log, expected))
+    return failed("log.claims", f"record {place} is not what the claims say")
+
+
+def _differences(found: tuple[object, ...], expected: tuple[object, ...]) -> Iterator[int]:
+    for place, pair in enumerate(zip(found, expected, strict=False)):
+        if pair[0] != pair[1]:
+            yield place
+    yield min(len(found), len(expected))
+
+
+def check_isolation(claims: Claims) -> Check:
+    """`claims.isolation`: without isolation, nothing is stated as measured by the attester."""
+    stated = sorted({item.name for item in claims.properties if item.source == "measured"})
+    weakness = isolation_weakness(claims.isolation)
+    if stated and weakness:
+        names = ", ".join(stated)
+        return failed("claims.isolation", f"{names} stated as measured, although {weakness}")
+    separation = claims.isolation.separation
+    return passed("claims.isolation", weakness or f"attester and workload separated: {separation}")
+
+
+def isolation_weakness(isolation: Isolation) -> str:
+    """Return why the workload could have spoken for the attester, or nothing if it could not."""
+    if isolation.separation == "none":
+        return "nothing separated the workload from the attester"
+    if isolation.attester_dumpable:
+        return "the workload could read the attester's memory"
+    if not isolation.no_new_privs:
+        return "the workload could gain privileges"
+    hidden = set(isolation.namespaces) >= _PROTECTING
+    if isolation.separation == "namespaces" and not hidden:
+        return "mount and pid namespaces were not both in force"
+    return ""
+
+
+def check_nonce(claims: Claims, nonce: bytes | None) -> Check:
+    """`claims.nonce`: the nonce that the verifier gave is the claims'."""
+    if nonce is None:
+        return not_applicable("claims.nonce", "the verifier gave no nonce")
+    if claims.nonce is None:
+        return failed("claims.nonce", f"expected {nonce.hex()}, the claims hold no nonce")
+    if claims.nonce != nonce:
+        return failed("claims.nonce", f"expected {nonce.hex()}, found {claims.nonce.hex()}")
+    return passed("claims.nonce", f"the claims hold {nonce.hex()}")
+
+
+def check_future(claims: Claims, now: dt.datetime) -> Check:
+    """`claims.future`: the declared time is not after the time at which the verifier judges."""
+    ahead = claims.iat - int(now.timestamp())
+    if ahead > CLOCK_TOLERANCE:
+        return failed("claims.future", f"declared {ahead} seconds after the verifier's time")
+    return passed("claims.future", f"declared {claims.iat} s after 1970, not in the future")

@@ -1,0 +1,77 @@
+"""TPM evidence as the core asks for it: AK certificate first, then what the AK signed."""
+
+from laminator.appraise.evidence import Findings, Setting
+from laminator.appraise.result import failed, passed
+from laminator.appraise.x509 import verify_ak_certificate
+from laminator.card import Card
+from laminator.claims import Launch
+from laminator.digest import Digest
+from laminator.errors import MalformedError
+from laminator.evidence.tpm import (
+    TPM_KIND,
+    expect,
+    parse_tpm_evidence,
+    verify_tpm_evidence,
+)
+from laminator.evidence.tpm_key import spki
+
+KIND = TPM_KIND
+
+# tpm.launch may be not-applicable, and ak.revocation is for the policy to require.
+REQUIRED = (
+    "tpm.parse",
+    "ak.certificate",
+    "ak.chain",
+    "ak.algorithm",
+    "ak.validity",
+    "ak.eku",
+    "ak.extension",
+    "tpm.magic",
+    "tpm.type",
+    "tpm.algorithm",
+    "tpm.ak-attributes",
+    "tpm.signature",
+    "tpm.signer",
+    "tpm.key",
+    "tpm.start-binding",
+    "tpm.binding",
+    "tpm.pcr-selection",
+    "tpm.start-pcr-digest",
+    "tpm.pcr-digest",
+    "tpm.clock",
+    "run.counter.index",
+    "run.counter.name",
+    "run.counter.endorsed",
+    "run.counter.value",
+    "run.counter.binding",
+    "run.counter.clock",
+)
+
+
+def appraise(card: Card, index: int, setting: Setting) -> Findings:
+    """Judge the card's evidence number `index`, which is TPM evidence."""
+    try:
+        evidence = parse_tpm_evidence(card.evidence[index].value)
+    except MalformedError as error:
+        return Findings((failed("tpm.parse", error.message),), REQUIRED)
+    key = spki(evidence.ak)
+    ak = verify_ak_certificate(evidence.certificates, key, setting.trust, setting.now)
+    endorsed = None if ak.verified is None else ak.verified.counter_name
+    quotes = verify_tpm_evidence(evidence, expect(card, card.claims.evidence[index], endorsed))
+    checks = (passed("tpm.parse", "well-formed TPM structures"), *ak.checks, *quotes.checks)
+    counter_attest = evidence.counter.message
+    if ak.verified is None or quotes.verified is None:
+        return Findings(checks, REQUIRED, counter_attest=counter_attest)
+    return Findings(
+        checks=checks,
+        required=REQUIRED,
+        root=ak.verified.kind,
+        anchor=ak.verified.anchor_fingerprint,
+        launch=_proven(quotes.verified.launch),
+        counter_attest=counter_attest,
+    )
+
+
+def _proven(launch: Launch) -> Digest | None:
+    """Return the digest of a launch that PCR 17 proves."""
+    return launch.digest if launch.type.startswith("drtm-") else None

@@ -1,0 +1,226 @@
+"""Verifying cards: bytes in, a result out, with everything that decides it as an argument."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NotRequired, TypedDict, Unpack
+
+from laminator.appraise.artifacts import check_artifacts
+from laminator.appraise.caveats import Appraised, caveats
+from laminator.appraise.chosen import chosen_by
+from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
+from laminator.appraise.evidence import Findings, Setting, appraise_evidence
+from laminator.appraise.lineage import MAX_LINEAGE_DEPTH, check_lineage, index_cards
+from laminator.appraise.policy import BUILT_IN, Policy
+from laminator.appraise.result import (
+    Check,
+    Statement,
+    Trust,
+    VerificationResult,
+    failed,
+    missing_checks,
+    not_checked,
+    passed,
+    verdict_of,
+)
+from laminator.appraise.rules import Findings as RuleFindings
+from laminator.appraise.rules import check_policy
+from laminator.appraise.trust import TrustStore
+from laminator.card import Card, parse_card
+from laminator.claims import Claims, Property
+from laminator.digest import Digest
+from laminator.errors import MalformedError, UsageError
+
+_RESTS_ON = {
+    "reported": "the measured workload's own word",
+    "declared": "the word of the person who typed it",
+    "external": "somebody else's word, with no signature checked",
+}
+
+
+class Given(TypedDict):
+    """What a verifier gives besides card and policy.
+
+    `trust`: its anchors and CRLs. `now`: the aware time at which it judges. `nonce`: its own, 8
+    to 64 bytes. `artifacts`: digests of files and folders that it holds, by the card's names.
+    `other_cards`: cards that the judged one may refer to.
+    """
+
+    trust: TrustStore
+    now: dt.datetime
+    nonce: NotRequired[bytes | None]
+    artifacts: NotRequired[Mapping[str, Digest]]
+    other_cards: NotRequired[Sequence[bytes]]
+
+
+class Question(NamedTuple):
+    """Everything that decides the result of a card.
+
+    `cards` are those given, by card id, `names` those of their inputs and outputs. `judged` holds
+    the results of cards met in lineage, by object, so that each is judged once in one call.
+    """
+
+    policy: Policy
+    setting: Setting
+    cards: Mapping[bytes, tuple[Card, ...]]
+    names: frozenset[str]
+    judged: dict[int, VerificationResult]
+    nonce: bytes | None = None
+    artifacts: Mapping[str, Digest] = {}
+    depth: int = 0
+
+
+def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
+    """Verify one card offline; `Given` says what the keyword arguments are.
+
+    Stateless: the same arguments give the same result. A card that is wrong in any way gives a
+    rejected result, never an exception. Raises UsageError for a naive `now`.
+    """
+    return verify_all((card,), policy, **given)[0]
+
+
+def verify_all(
+    cards: Sequence[bytes], policy: Policy = BUILT_IN, **given: Unpack[Given]
+) -> tuple[VerificationResult, ...]:
+    """Verify several cards, each of which may refer to the others; one result for each."""
+    if given["now"].tzinfo is None:
+        raise UsageError("verify.now", "the time of judging needs a time zone")
+    index = index_cards((*cards, *given.get("other_cards", ())))
+    question = Question(
+        policy=policy,
+        setting=Setting(given["trust"], given["now"]),
+        cards=index,
+        names=_names(index),
+        judged={},
+        nonce=given.get("nonce"),
+        artifacts=given.get("artifacts", {}),
+    )
+    return tuple(_verify_bytes(card, question) for card in cards)
+
+
+def _verify_bytes(data: bytes, question: Question) -> VerificationResult:
+    try:
+        card = parse_card(data)
+    except MalformedError as error:
+        return _unparsable(error, question)
+    return verify_card(card, question)
+
+
+def verify_card(card: Card, question: Question) -> VerificationResult:
+    """Verify a parsed card: evidence, log, claims, artifacts, lineage, and then the policy."""
+    evidence = appraise_evidence(card, question.setting)
+    checks = (
+        passed("card.parse", "the card is the one encoding of its content"),
+        *evidence.checks,
+        *check_log(card, evidence.counter_attest),
+        *check_claims(card.claims, question.nonce, question.setting.now),
+        *check_artifacts(card.claims, question.artifacts, question.names),
+        *_check_lineage(card, question),
+        *_check_endorsements(card),
+    )
+    trust = _appraise_trust(evidence, question.policy)
+    return _conclude(Appraised(card, trust, checks), evidence.required, question)
+
+
+def _conclude(
+    appraised: Appraised, evidence_required: tuple[str, ...], question: Question
+) -> VerificationResult:
+    policy, claims = question.policy, appraised.card.claims
+    now = int(question.setting.now.timestamp())
+    rules = check_policy(policy, RuleFindings(claims, appraised.trust, appraised.checks, now))
+    required = tuple(dict.fromkeys((*REQUIRED, *evidence_required, *policy.require)))
+    checks = (*appraised.checks, *rules)
+    verdict = verdict_of(checks, required)
+    accepted = verdict == "accepted"
+    return VerificationResult(
+        verdict=verdict,
+        card=str(Digest("sha-256", appraised.card.id)),
+        kind=claims.kind,
+        trust=appraised.trust,
+        policy=policy.name,
+        judged_at=question.setting.now,
+        checks=(*checks, *missing_checks(checks, required)),
+        required=required,
+        statements=_statements(claims, appraised.trust, policy) if accepted else (),
+        caveats=caveats(appraised, policy),
+    )
+
+
+def _unparsable(error: MalformedError, question: Question) -> VerificationResult:
+    return VerificationResult(
+        verdict="rejected",
+        card=None,
+        kind=None,
+        trust=Trust(),
+        policy=question.policy.name,
+        judged_at=question.setting.now,
+        checks=(failed("card.parse", error.message),),
+        required=REQUIRED,
+        statements=(),
+        caveats=(),
+    )
+
+
+def _appraise_trust(evidence: Findings, policy: Policy) -> Trust:
+    """Name the root, how far the evidence covers, and whose authority it rests on.
+
+    Coverage is never more than `launch` here: nothing below the attester's launch is matched.
+    """
+    if evidence.root == "none" or evidence.anchor is None:
+        return Trust()
+    known = evidence.launch is not None and evidence.launch in policy.references.launch
+    independent = evidence.anchor in policy.independent_authorities
+    return Trust(
+        root=evidence.root,
+        coverage="launch" if known else "none",
+        authority="independent" if independent else "self-certified",
+        anchor=str(evidence.anchor),
+    )
+
+
+def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
+    below = question._replace(
+        policy=question.policy.for_lineage(), nonce=None, artifacts={}, depth=question.depth + 1
+    )
+    if below.depth > MAX_LINEAGE_DEPTH:
+        ids = (f"lineage.{name}" for name in card.claims.cards or ())
+        return tuple(failed(id_, f"more than {MAX_LINEAGE_DEPTH} cards deep") for id_ in ids)
+
+    def judge(parent: Card) -> VerificationResult:
+        if id(parent) not in below.judged:
+            below.judged[id(parent)] = verify_card(parent, below)
+        return below.judged[id(parent)]
+
+    return tuple(check_lineage(card.claims, question.cards, judge))
+
+
+def _check_endorsements(card: Card) -> tuple[Check, ...]:
+    if not card.endorsements:
+        return ()
+    detail = f"{len(card.endorsements)} endorsement(s), of kinds that are not understood"
+    return (not_checked("card.endorsements", detail),)
+
+
+def _names(cards: Mapping[bytes, tuple[Card, ...]]) -> frozenset[str]:
+    claims = [candidates[0].claims for candidates in cards.values()]
+    return frozenset(name for each in claims for name in (*each.inputs, *each.outputs))
+
+
+def _statements(claims: Claims, trust: Trust, policy: Policy) -> tuple[Statement, ...]:
+    return tuple(_statement(item, claims, trust, policy) for item in claims.properties)
+
+
+def _statement(item: Property, claims: Claims, trust: Trust, policy: Policy) -> Statement:
+    measured = item.source == "measured"
+    proven = "" if trust.coverage == "attester" else "not "
+    by_attester = f"an attester whose code is {proven}proven (coverage {trust.coverage})"
+    return Statement(
+        name=item.name,
+        value=item.value,
+        source=item.source,
+        measurer=item.measurer,
+        on=item.on,
+        rests_on=_RESTS_ON.get(item.source, by_attester),
+        chosen_by=chosen_by(item, claims, policy.references.data) if measured else None,
+        unit=item.unit,
+        interval=item.interval,
+    )
