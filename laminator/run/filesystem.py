@@ -1,0 +1,153 @@
+"""What a workload sees of the file system: an allow-list, built anew for each run.
+
+Decision record: docs/adr/0003-isolation.md.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+HOME = Path("/home/workload")
+"""The workload's home: empty when it starts, gone when it ends."""
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc")
+_TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+_GPU_DEVICES = ("nvidia*", "dri", "kfd")
+_GPU_FOLDERS = ("/sys/bus/pci", "/sys/class/drm", "/sys/class/kfd", "/sys/dev/char", "/sys/module")
+_TMP = Path("/tmp")  # noqa: S108 - the workload's own
+_BROAD = tuple(map(Path, ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root")))  # noqa: S108
+
+
+class Bind(NamedTuple):
+    """The file or folder `source` of the machine, seen by the workload at `target`."""
+
+    source: Path
+    target: Path
+
+
+class Link(NamedTuple):
+    """A symbolic link at `path` with this text."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filesystem:
+    """A workload's root: nothing but this, a fresh /proc, a minimal /dev and /tmp.
+
+    `read_only` and `writable` binds, `devices` (bound under their own path), empty writable
+    folders in memory (`tmpfs`), empty read-only `folders`, `links`, and what is `masked` within
+    the binds.
+    """
+
+    read_only: tuple[Bind, ...] = ()
+    writable: tuple[Bind, ...] = ()
+    devices: tuple[Path, ...] = ()
+    tmpfs: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+    links: tuple[Link, ...] = ()
+    masked: tuple[Path, ...] = ()
+
+    def options(self) -> list[str]:
+        """Return bubblewrap's options: outer places before inner ones, the root read-only."""
+        steps: list[tuple[Path, list[str]]] = [
+            (Path("/proc"), ["--proc", "/proc"]),
+            (Path("/dev"), ["--dev", "/dev"]),
+            (_TMP, ["--tmpfs", str(_TMP)]),
+        ]
+        steps += [(path, ["--dir", str(path)]) for path in self.folders]
+        steps += [(path, ["--tmpfs", str(path)]) for path in self.tmpfs]
+        steps += [(link.path, ["--symlink", link.text, str(link.path)]) for link in self.links]
+        steps += [
+            (target, _words("--ro-bind", source, target)) for source, target in self.read_only
+        ]
+        steps += [(target, _words("--bind", source, target)) for source, target in self.writable]
+        steps += [(path, _words("--dev-bind", path, path)) for path in self.devices]
+        steps += [(path, _mask(path)) for path in self.masked]
+        steps.sort(key=lambda step: step[0].parts)
+        return [word for _, words in steps for word in words] + ["--remount-ro", "/"]
+
+
+def merged(*parts: Filesystem) -> Filesystem:
+    """Return all that `parts` show, each thing once."""
+    names = Filesystem.__slots__
+    return Filesystem(
+        **{name: tuple(dict.fromkeys(sum((getattr(p, name) for p in parts), ()))) for name in names}
+    )
+
+
+def system_filesystem(*, network: bool = False) -> Filesystem:
+    """Return what every workload sees: programs, libraries, /etc, processors and GPUs.
+
+    As root, what only root may read in /etc is masked: the workload has root's user id without
+    its capabilities, and owners read their files.
+    """
+    links, binds = [], []
+    for path in map(Path, _SYSTEM):
+        if path.is_symlink():
+            links.append(Link(path, str(path.readlink())))
+        elif path.is_dir():
+            binds.append(Bind(path, path))
+    devices = tuple(found for glob in _GPU_DEVICES for found in sorted(Path("/dev").glob(glob)))
+    folders = [*_TOPOLOGY, *(_GPU_FOLDERS if devices else ())]
+    folders += [str(found) for found in Path("/sys/devices").glob("pci*") if devices]
+    binds += [Bind(path, path) for path in map(Path, folders) if path.is_dir()]
+    resolver = Path("/etc/resolv.conf").resolve()
+    if network and resolver.is_file() and not resolver.is_relative_to("/etc"):
+        binds.append(Bind(resolver, resolver))
+    masked = tuple(_secrets(Path("/etc"))) if os.geteuid() == 0 else ()
+    return Filesystem(
+        read_only=tuple(binds), links=tuple(links), devices=devices, masked=masked, tmpfs=(HOME,)
+    )
+
+
+def folder_binds(folders: Sequence[Path], *, home: Path | None = None) -> Filesystem:
+    """Show `folders` read-only under their real paths.
+
+    Of a folder that is too broad (`is_broad`) only bin and lib* are shown: it is the prefix of a
+    Python installation.
+    """
+    binds = []
+    for folder in folders:
+        real = folder.resolve()
+        parts = [*real.glob("bin"), *real.glob("lib*")] if is_broad(real, home) else [real]
+        binds += [Bind(part, part) for part in parts if part.exists() and not _in_system(part)]
+    return Filesystem(read_only=tuple(binds))
+
+
+def is_broad(folder: Path, home: Path | None = None) -> bool:
+    """Say whether `folder` is a home, holds one, or is a place that everybody shares."""
+    homes = (Path.home(), *([home.resolve()] if home is not None else []))
+    return folder in _BROAD or any(one.is_relative_to(folder) for one in homes)
+
+
+def _in_system(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _SYSTEM)
+
+
+def _words(option: str, source: Path, target: Path) -> list[str]:
+    return [option, str(source), str(target)]
+
+
+def _mask(path: Path) -> list[str]:
+    if path.is_dir():
+        return ["--perms", "0000", "--tmpfs", str(path), "--remount-ro", str(path)]
+    return ["--ro-bind", "/dev/null", str(path)]
+
+
+def _secrets(folder: Path) -> Iterator[Path]:
+    """Find the files and folders below `folder` that others than owner and group may not read."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                if mode & stat.S_IROTH and mode & stat.S_IXOTH:
+                    yield from _secrets(Path(entry.path))
+                else:
+                    yield Path(entry.path)
+            elif stat.S_ISREG(mode) and not mode & stat.S_IROTH:
+                yield Path(entry.path)

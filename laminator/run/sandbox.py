@@ -1,0 +1,328 @@
+"""Separate a workload from its attester, with bubblewrap.
+
+The workload gets user, mount, pid, ipc, uts and, without `--network`, net namespaces of its own,
+no capability, no_new_privs, a session of its own, and a root that is built from an allow-list
+(`laminator.run.filesystem`). Where namespaces are forbidden and we are root, it runs as another
+user through setpriv; where that fails too, it is not separated, and the claims say so.
+
+An attester that itself runs in a user namespace can only make another one if its user id there
+is not 0 (Linux refuses to map id 0 of a parent namespace without CAP_SETFCAP, since 5.12).
+
+Decision record: docs/adr/0003-isolation.md.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from laminator.claims import Isolation
+from laminator.errors import MachineError, UsageError, shown
+from laminator.run.filesystem import Filesystem, folder_binds, merged, system_filesystem
+
+NAMESPACES, UID, NONE = "namespaces", "uid", "none"
+OTHER_USER = 65534
+"""The user id (nobody) that a workload gets where namespaces are forbidden."""
+
+_UNSHARED = ("user", "pid", "ipc", "uts")
+_PR_SET_DUMPABLE = 4
+_PROBE_SECONDS = 20.0
+_GROUP_SECONDS = 2.0
+_SIGNAL_BASE = 128
+_STATUS_BYTES = 1 << 12
+
+
+class Sandbox(NamedTuple):
+    """What this machine allows: a separation, the command that runs bubblewrap, and why not more.
+
+    `bwrap` is a list of words, so that a copied linker can run a copied bubblewrap.
+    """
+
+    separation: str
+    bwrap: tuple[str, ...]
+    reason: str
+
+
+class ExitStatus(NamedTuple):
+    """How a workload ended: its exit code as a shell shows it, and the signal that killed it.
+
+    In namespaces a code above 128 is read as a signal: a program that exits with 137 looks like
+    a killed one. SIGKILL that nobody sent is the kernel's out-of-memory killer.
+    """
+
+    code: int
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A command with what it inherits: `pass_fds` keep their numbers; stdio as in subprocess."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    pass_fds: tuple[int, ...] = ()
+    network: bool = False
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """A started workload. The thread that started it must live: its end kills the workload."""
+
+    popen: subprocess.Popen[bytes]
+    sandbox: Sandbox
+    group: int
+    status_fd: int | None
+    set_up: bool = False
+
+    def wait(self, timeout: float | None = None) -> ExitStatus:
+        """Wait for the end of the workload and of all its processes.
+
+        Raises subprocess.TimeoutExpired, and MachineError if the sandbox could not be set up.
+        """
+        code = self.popen.wait(timeout)
+        if self.sandbox.separation != NAMESPACES:
+            self._kill_group()
+            return ExitStatus(_SIGNAL_BASE - code, -code) if code < 0 else ExitStatus(code, None)
+        if code < 0:
+            return ExitStatus(_SIGNAL_BASE - code, -code)
+        if not self._was_set_up():
+            raise _setup_failure(self.popen)
+        return ExitStatus(code, code - _SIGNAL_BASE if code > _SIGNAL_BASE else None)
+
+    def poll(self) -> bool:
+        """Say whether the workload has ended."""
+        return self.popen.poll() is not None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the workload's process group; nothing happens after its end."""
+        deadline = time.monotonic() + _GROUP_SECONDS
+        while not self.poll():
+            try:
+                os.killpg(self.group, number)
+            except ProcessLookupError:  # its session comes a moment after its process
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.005)
+            else:
+                return
+
+    def terminate(self) -> None:
+        """Ask the workload to end (SIGTERM)."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the workload and every process of its pid namespace or process group."""
+        self.popen.kill()
+        if self.sandbox.separation != NAMESPACES:
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.group, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _was_set_up(self) -> bool:
+        if self.status_fd is not None:
+            with os.fdopen(self.status_fd, "rb") as file:
+                self.set_up = b"exit-code" in file.read(_STATUS_BYTES)
+            self.status_fd = None
+        return self.set_up
+
+
+def probe(bwrap: Sequence[str] = ("bwrap",), *, force: str | None = None) -> Sandbox:
+    """Find the strongest separation by trying it; `force` asks for one and no other.
+
+    Raises MachineError if the forced one does not work here.
+    """
+    reasons: list[str] = []
+    for separation in (NAMESPACES, UID, NONE) if force is None else (force,):
+        sandbox = Sandbox(separation, tuple(bwrap), "; ".join(reasons))
+        reason = _try(sandbox)
+        if reason is None:
+            return sandbox
+        reasons.append(f"{separation}: {reason}")
+    raise MachineError("sandbox.separation", "; ".join(reasons))
+
+
+def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
+    """Return what is in force, for the claims; the attester must be undumpable already."""
+    separated = sandbox.separation == NAMESPACES
+    names = (*_UNSHARED, "mount", *(() if network else ("net",)))
+    return Isolation(
+        separation=sandbox.separation,
+        namespaces=tuple(sorted(names)) if separated else (),
+        no_new_privs=separated or shutil.which("setpriv") is not None,
+        attester_dumpable=is_dumpable(),
+        network=network or not separated,
+    )
+
+
+def start(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
+    """Start `job`; only namespaces make `filesystem` its root, elsewhere it has no meaning.
+
+    Raises MachineError if the program that separates is not there.
+    """
+    if sandbox.separation == NAMESPACES:
+        return _start_in_namespaces(job, filesystem, sandbox)
+    words = [*_setpriv(sandbox.separation), *job.command]
+    popen = _popen(words, job, job.pass_fds, cwd=job.cwd)
+    return Process(popen=popen, sandbox=sandbox, group=popen.pid, status_fd=None)
+
+
+def ask(command: Sequence[str], folders: Sequence[Path], sandbox: Sandbox) -> bytes:
+    """Run a short command where only the system and `folders` are visible; return its output.
+
+    Raises MachineError if it fails or takes longer than 20 seconds.
+    """
+    filesystem = merged(system_filesystem(), folder_binds(folders))
+    job = Job(
+        command=command,
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        cwd=Path("/"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process = start(job, filesystem, sandbox)
+    try:
+        output, errors = process.popen.communicate(timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.popen.communicate()
+        raise MachineError("sandbox.time", f"{shown(command[0])} does not answer") from error
+    if process.popen.returncode != 0:
+        lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise MachineError("sandbox.command", f"{shown(command[0])} failed: {shown(lines[-1])}")
+    return output
+
+
+def make_undumpable() -> None:
+    """Forbid other processes of this user to read this one's memory (prctl PR_SET_DUMPABLE).
+
+    Raises MachineError.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise MachineError("sandbox.dumpable", "prctl(PR_SET_DUMPABLE, 0) is refused")
+
+
+def is_dumpable() -> bool:
+    """Say whether this process is dumpable (prctl PR_GET_DUMPABLE)."""
+    return bool(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) != 0)
+
+
+def check_other_user_reads(paths: Sequence[Path]) -> None:
+    """Check that the other user can read `paths`. Raises MachineError naming the first it can't."""
+    script = 'for path; do test -r "$path" || { echo "$path"; exit 1; }; done'
+    words = [*_setpriv(UID), "sh", "-c", script, "sh", *map(str, paths)]
+    done = subprocess.run(words, check=False, capture_output=True)
+    if done.returncode != 0:
+        path = done.stdout.decode(errors="replace").strip()
+        raise MachineError(
+            "sandbox.uid",
+            f"namespaces are forbidden here, and user {OTHER_USER} cannot read {shown(path)}:"
+            " allow user namespaces, or make it and the folders above it readable to all",
+        )
+
+
+def _start_in_namespaces(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
+    status_read, status_write = os.pipe2(os.O_CLOEXEC)
+    options_fd = _options_descriptor(job, filesystem, status_write)
+    first = shutil.which(sandbox.bwrap[0]) or sandbox.bwrap[0]
+    words = [first, *sandbox.bwrap[1:], "--args", str(options_fd), "--", *job.command]
+    try:
+        popen = _popen(words, job, (*job.pass_fds, status_write, options_fd), cwd=None)
+    except BaseException:
+        os.close(status_read)
+        raise
+    finally:
+        os.close(status_write)
+        os.close(options_fd)
+    status = _read_line(status_read)
+    if b"child-pid" not in status:
+        os.close(status_read)
+        raise _setup_failure(popen)
+    group = json.loads(status)["child-pid"]
+    return Process(popen=popen, sandbox=sandbox, group=group, status_fd=status_read)
+
+
+def _read_line(descriptor: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return line
+
+
+def _setup_failure(popen: subprocess.Popen[bytes]) -> MachineError:
+    _, errors = popen.communicate()
+    lines = (errors or b"").decode(errors="replace").splitlines() or ["its message is above"]
+    return MachineError("sandbox.start", f"the sandbox could not be set up: {shown(lines[-1])}")
+
+
+def _options_descriptor(job: Job, filesystem: Filesystem, status_fd: int) -> int:
+    options = [f"--unshare-{name}" for name in _UNSHARED]
+    options += [] if job.network else ["--unshare-net"]
+    options += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += ["--json-status-fd", str(status_fd), *filesystem.options(), "--chdir", str(job.cwd)]
+    descriptor = os.memfd_create("bwrap-options", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _popen(
+    words: Sequence[str], job: Job, pass_fds: Sequence[int], *, cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words,
+            env=dict(job.env),
+            cwd=cwd,
+            pass_fds=pass_fds,
+            stdin=job.stdin,
+            stdout=job.stdout,
+            stderr=job.stderr,
+            start_new_session=True,
+        )
+    except OSError as error:
+        reason = (error.strerror or "failed").lower()
+        raise MachineError("sandbox.start", f"cannot start {shown(words[0])}: {reason}") from error
+
+
+def _setpriv(separation: str) -> list[str]:
+    program = shutil.which("setpriv")
+    if program is None:
+        if separation == UID:
+            raise MachineError("sandbox.setpriv", "no setpriv: install util-linux")
+        return []
+    words = [program, "--no-new-privs", "--pdeathsig", "KILL"]
+    if separation == UID:
+        user = str(OTHER_USER)
+        words += ["--reuid", user, "--regid", user, "--clear-groups"]
+        words += ["--inh-caps=-all", "--bounding-set=-all"]
+    return words
+
+
+def _try(sandbox: Sandbox) -> str | None:
+    """Return None if the separation works, else why not."""
+    if sandbox.separation not in (NAMESPACES, UID, NONE):
+        raise UsageError("sandbox.separation", f"no separation {shown(sandbox.separation)}")
+    if sandbox.separation == UID and os.geteuid() != 0:
+        return "needs root"
+    try:
+        ask(["/bin/sh", "-c", ":"], (), sandbox)
+    except MachineError as error:
+        return error.message
+    return None
