@@ -11,9 +11,11 @@ from laminator.claims import Launch
 from laminator.evidence import tpm_quote as quote
 from laminator.evidence.tpm_counter import check_run_counter
 from laminator.evidence.tpm_format import (
+    LAUNCH_PCR,
     MAX_CERTIFICATE,
     MAX_CERTIFICATES,
     MAX_TPM_EVIDENCE,
+    RUN_PCR,
     TPM_KIND,
     TPM_MEDIA_TYPE,
     Expected,
@@ -28,9 +30,11 @@ from laminator.evidence.tpm_format import (
 from laminator.evidence.tpm_key import key_digest
 
 __all__ = [
+    "LAUNCH_PCR",
     "MAX_CERTIFICATE",
     "MAX_CERTIFICATES",
     "MAX_TPM_EVIDENCE",
+    "RUN_PCR",
     "TPM_KIND",
     "TPM_MEDIA_TYPE",
     "Expected",
