@@ -1,1 +1,63 @@
-"""Verifiable machine-learning property cards."""
+"""Verifiable machine-learning property cards.
+
+The verifier's public names, each imported when it is first used, so that the package costs
+nothing to import. In a script started by `laminator run`, `from laminator import workload`.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laminator.appraise.artifacts import measure_artifact
+    from laminator.appraise.policy import Policy, load_policy, parse_policy
+    from laminator.appraise.result import Caveat, Check, Statement, VerificationResult
+    from laminator.appraise.trust import TrustStore, load_crls, load_trust
+    from laminator.appraise.verify import verify, verify_all
+    from laminator.card import Card, parse_card
+    from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError
+
+__all__ = [
+    "Card",
+    "Caveat",
+    "Check",
+    "LaminatorError",
+    "MachineError",
+    "MalformedError",
+    "Policy",
+    "Statement",
+    "TrustStore",
+    "UsageError",
+    "VerificationResult",
+    "load_crls",
+    "load_policy",
+    "load_trust",
+    "measure_artifact",
+    "parse_card",
+    "parse_policy",
+    "verify",
+    "verify_all",
+]
+
+_MODULES = {
+    "laminator.appraise.artifacts": ("measure_artifact",),
+    "laminator.appraise.policy": ("Policy", "load_policy", "parse_policy"),
+    "laminator.appraise.result": ("Caveat", "Check", "Statement", "VerificationResult"),
+    "laminator.appraise.trust": ("TrustStore", "load_crls", "load_trust"),
+    "laminator.appraise.verify": ("verify", "verify_all"),
+    "laminator.card": ("Card", "parse_card"),
+    "laminator.errors": ("LaminatorError", "MachineError", "MalformedError", "UsageError"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            import importlib
+
+            value: object = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from laminator.appraise.ar4si import trustworthiness
 from laminator.appraise.result import Statement, VerificationResult
+from laminator.card import Card, ConceptualMessage
 from laminator.cbor import Value
 from laminator.claims import Interval
+from laminator.digest import Digest
 
 RESULT_FORMAT = "laminator-verification-result-v1"
 
@@ -36,6 +38,8 @@ def value_to_json(value: object) -> object:
             return f"hex:{value.hex()}"
         case Mapping():
             return {str(key): value_to_json(item) for key, item in value.items()}
+        case Digest():
+            return str(value)
         case tuple() if hasattr(value, "_asdict"):
             return {
                 key.replace("_", "-"): value_to_json(item) for key, item in value._asdict().items()
@@ -62,3 +66,18 @@ def _statement(statement: Statement) -> dict[str, object]:
 
 def _interval(interval: Interval | None) -> dict[str, Value] | None:
     return None if interval is None else interval._asdict()
+
+
+def card_to_json(card: Card) -> dict[str, object]:
+    """Return an unverified card; carried evidence as its media types and sizes."""
+    return {
+        "id": f"sha-256:{card.id.hex()}",
+        "claims": value_to_json(card.claims),
+        "log": value_to_json(card.log),
+        "evidence": [_message(message) for message in card.evidence],
+        "endorsements": [_message(message) for message in card.endorsements],
+    }
+
+
+def _message(message: ConceptualMessage) -> dict[str, object]:
+    return {"media-type": message.media_type, "bytes": len(message.value)}

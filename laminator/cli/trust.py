@@ -1,0 +1,50 @@
+"""`laminator trust`: the verifier's own store of trust anchors."""
+
+import argparse
+import os
+import sys
+
+from laminator.appraise.trust import add_anchor, default_store, load_trust
+from laminator.evidence.ak_extension import ANCHOR_KINDS
+from laminator.report.text import safe
+
+HELP = "Pin trust anchors in your own store, or list them."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("--trust", metavar="DIR", help="another store than your own")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add|list")
+    add = actions.add_parser("add", help="pin a certificate as an anchor")
+    add.add_argument(
+        "--kind",
+        choices=ANCHOR_KINDS,
+        default="simulated",
+        help="what kind of root it is: the verifier says so, not the certificate",
+    )
+    add.add_argument("file", metavar="FILE", help="one certificate in PEM or DER")
+    actions.add_parser("list", help="list anchors and revocation lists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Add an anchor, or list the store."""
+    store: str = args.trust or default_store()
+    if args.action == "add":
+        anchor = add_anchor(store, args.kind, args.file)
+        print(f"pinned {anchor.kind} {anchor.fingerprint} {safe(anchor.subject)}")
+        return 0
+    return _list(store)
+
+
+def _list(store: str) -> int:
+    if not os.path.isdir(store):  # noqa: PTH112 - as the rest of the verifier's half
+        print(f"laminator trust: no store at {safe(store)} yet", file=sys.stderr)
+        return 0
+    trust = load_trust(store)
+    for anchor in trust.anchors:
+        end = anchor.certificate.not_valid_after_utc.date()
+        print(f"{anchor.kind:<10}  {anchor.fingerprint}  until {end}  {safe(anchor.subject)}")
+    for crl in trust.crls:
+        issuer, issued = safe(crl.issuer.rfc4514_string()), crl.last_update_utc.date()
+        print(f"{'crl':<10}  issued {issued}  {issuer}")
+    return 0

@@ -1,0 +1,191 @@
+"""`laminator verify`: verify cards offline against a policy."""
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from laminator.appraise.artifacts import measure_artifact
+from laminator.appraise.policy import BUILT_IN, Policy, load_policy
+from laminator.appraise.result import VerificationResult
+from laminator.appraise.trust import TrustStore, default_store, load_crls, load_trust
+from laminator.appraise.verify import verify_all
+from laminator.cli.card_files import CardFile, read_cards
+from laminator.digest import Digest
+from laminator.errors import UsageError, shown
+
+HELP = (
+    "Verify cards offline. Exit status 0: all accepted; 1: one is rejected or unreadable; "
+    "2: wrong usage, or a file that cannot be opened."
+)
+
+MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
+
+
+class Request(NamedTuple):
+    """The command's arguments, read."""
+
+    cards: Sequence[CardFile]
+    policy: Policy
+    trust: TrustStore
+    now: dt.datetime
+    nonce: bytes | None
+    artifacts: Mapping[str, Digest]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("cards", nargs="+", metavar="CARD", help="a .card, or a .cards bundle")
+    parser.add_argument(
+        "--trust", metavar="DIR|FILE", help="trust anchors and CRLs (default: your own store)"
+    )
+    parser.add_argument("--policy", metavar="FILE.toml", help="default: the strict built-in policy")
+    parser.add_argument(
+        "--artifact",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a file or folder that has to be the cards' input or output NAME",
+    )
+    parser.add_argument("--nonce", metavar="HEX", help="the nonce that the card has to hold")
+    parser.add_argument(
+        "--at",
+        metavar="RFC3339",
+        help="judge at this time, such as 2026-01-31T12:00:00Z (default: now); it proves nothing "
+        "about when the card was made",
+    )
+    parser.add_argument(
+        "--collateral",
+        action="append",
+        default=[],
+        metavar="DIR|FILE",
+        help="more certificate revocation lists",
+    )
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the cards and print the results; return the exit status."""
+    request = _request(args)
+    results = verify_all(
+        [card.data for card in request.cards],
+        request.policy,
+        trust=request.trust,
+        now=request.now,
+        nonce=request.nonce,
+        artifacts=request.artifacts,
+    )
+    if args.json:
+        _print_json(results, request.cards)
+    else:
+        _print_text(results, request.cards)
+    rejected = [result for result in results if not result.accepted]
+    if rejected:
+        print(advice(rejected), file=sys.stderr)
+    return 1 if rejected else 0
+
+
+def advice(rejected: Sequence[VerificationResult]) -> str:
+    """Return what to do next about rejected cards."""
+    ids = {check.id for result in rejected for check in result.failures()}
+    hints = [hint for id_, hint in _ADVICE.items() if id_ in ids]
+    return "\n".join(f"laminator verify: {hint}" for hint in (hints or [_NO_ADVICE]))
+
+
+_NO_ADVICE = "do not rely on a rejected card; ask its provider about the checks that failed"
+_ADVICE = {
+    "ak.chain": "if you trust the machine's anchor, give it with --trust, or keep it with "
+    "`laminator trust add`",
+    "policy.require.ak.revocation": "give current CRLs with --collateral, or in the trust "
+    "folder's crls/",
+    "policy.root": "the policy does not accept this kind of root; name it in a policy file's "
+    "`roots` only if you rely on it",
+    "policy.coverage": "name the attester's reference values in a policy file; `laminator "
+    "reference launch` computes them",
+    "policy.nonce": "give the nonce that you sent to the provider with --nonce",
+    "policy.data-chosen-by": "name the data's digest under [reference] data in a policy file if "
+    "you chose it",
+}
+
+
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        cards=[card for path in args.cards for card in read_cards(path)],
+        policy=BUILT_IN if args.policy is None else load_policy(args.policy),
+        trust=_trust(args.trust, args.collateral),
+        now=parse_time(args.at),
+        nonce=parse_nonce(args.nonce),
+        artifacts=dict(map(_artifact, args.artifact)),
+    )
+
+
+def _trust(path: str | None, collateral: Sequence[str]) -> TrustStore:
+    import os
+
+    if path is None and not os.path.isdir(default_store()):  # noqa: PTH112 - pathlib costs start
+        raise UsageError(
+            "trust.none",
+            f"no trust anchors: {default_store()} does not exist; give --trust, or pin an "
+            "anchor with `laminator trust add --kind KIND FILE`",
+        )
+    store = load_trust(path or default_store())
+    return store.with_crls(tuple(crl for each in collateral for crl in load_crls(each)))
+
+
+def parse_time(text: str | None) -> dt.datetime:
+    """Parse an RFC 3339 time with its zone; the clock's where there is none.
+
+    Raises UsageError.
+    """
+    if text is None:
+        return dt.datetime.now(dt.UTC)
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        example = "2026-01-31T12:00:00Z"
+        raise UsageError("verify.at", f"--at: expected a time like {example}, got {shown(text)}")
+    return time
+
+
+def parse_nonce(text: str | None) -> bytes | None:
+    """Parse a nonce of 8 to 64 bytes in hex. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError:
+        nonce = b""
+    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
+        wanted = f"{MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes in hex"
+        raise UsageError("verify.nonce", f"--nonce: expected {wanted}, got {shown(text)}")
+    return nonce
+
+
+def _artifact(text: str) -> tuple[str, Digest]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise UsageError("verify.artifact", f"--artifact: expected NAME=PATH, got {shown(text)}")
+    return name, measure_artifact(path)
+
+
+def _print_text(results: Sequence[VerificationResult], cards: Sequence[CardFile]) -> None:
+    from laminator.report.result_text import result_text, verdict_line
+
+    reports = [result_text(*pair) for pair in zip(results, [c.name for c in cards], strict=True)]
+    print("\n\n".join(reports))
+    if len(results) > 1:
+        print("\nin short")
+        for result, card in zip(results, cards, strict=True):
+            print(f"  {verdict_line(result, card.name)}")
+
+
+def _print_json(results: Sequence[VerificationResult], cards: Sequence[CardFile]) -> None:
+    import json
+
+    documents = [
+        {"file": card.name, **result.to_json()} for result, card in zip(results, cards, strict=True)
+    ]
+    print(json.dumps({"results": documents}, indent=2, ensure_ascii=True))

@@ -1,0 +1,93 @@
+"""An unverified card as plain text. Nothing here says that anything in it is true."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from laminator.card import Card
+from laminator.claims import Artifact, Claims, Commitment, Property
+from laminator.report.text import safe
+from laminator.report.value import value_text
+
+NOT_VERIFIED = "NOT VERIFIED: this is what the card says, and nothing in it was checked."
+
+_MAX_ROWS = 200
+
+
+def card_text(card: Card) -> str:
+    """Return what an unverified card says, after a line that says that it is unverified."""
+    claims = card.claims
+    return "\n".join(
+        (
+            NOT_VERIFIED,
+            *_rows("card", _about(card)),
+            *_rows("code", _code(claims)),
+            *_rows("inputs", _artifacts(claims.inputs)),
+            *_rows("outputs", _artifacts(claims.outputs)),
+            *_rows("builds on cards", ((n, i.hex()) for n, i in (claims.cards or {}).items())),
+            *_rows("properties", map(_property, claims.properties)),
+            *_rows("log", ((each.event, _record(each.name, each.digest)) for each in card.log)),
+        )
+    )
+
+
+def _rows(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    listed = [(safe(name), safe(value, limit=1000)) for name, value in rows]
+    if not listed:
+        return
+    width = max(len(name) for name, _ in listed)
+    yield from ("", title)
+    for name, value in listed[:_MAX_ROWS]:
+        yield f"  {name:<{width}}  {value}"
+    if len(listed) > _MAX_ROWS:
+        yield f"  and {len(listed) - _MAX_ROWS} more; --json shows all"
+
+
+def _about(card: Card) -> Iterator[tuple[str, str]]:
+    import datetime as dt
+
+    claims = card.claims
+    yield "id", f"sha-256:{card.id.hex()}"
+    yield "kind", claims.kind
+    try:
+        declared = dt.datetime.fromtimestamp(claims.iat, dt.UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        declared = f"{claims.iat} seconds after 1970"
+    yield "declared time", declared
+    yield "nonce", claims.nonce.hex() if claims.nonce else "none"
+    yield "run", f"number {claims.run.number}, id {claims.run.id.hex()}"
+    yield "launch", f"{claims.run.launch.type} {claims.run.launch.digest or ''}".rstrip()
+    if claims.run.plan is not None:
+        yield "plan", str(claims.run.plan)
+    yield "isolation", value_text(claims.isolation._asdict())
+    yield "evidence", ", ".join(f"{ref.kind} key {ref.key.hex()}" for ref in claims.evidence)
+    if card.endorsements:
+        yield "endorsements", ", ".join(message.media_type for message in card.endorsements)
+
+
+def _code(claims: Claims) -> Iterator[tuple[str, str]]:
+    workload = claims.workload
+    yield "entry", f"{workload.entry.label} {workload.entry.digest}"
+    yield "interpreter", f"{workload.interpreter.label} {workload.interpreter.digest}"
+    yield "distributions", f"{workload.distributions.number}, {workload.distributions.digest}"
+    yield "arguments", " ".join(map(_commitment, workload.arguments)) or "none"
+    for name, value in workload.environment.items():
+        yield f"environment {name}", _commitment(value)
+
+
+def _commitment(value: Commitment) -> str:
+    return value if isinstance(value, str) else f"<committed {value.hex()[:16]}>"
+
+
+def _artifacts(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str]]:
+    for name, item in artifacts.items():
+        yield name, f"{item.type}, {item.size} bytes in {item.files} file(s), {item.digest}"
+
+
+def _property(item: Property) -> tuple[str, str]:
+    about = f" on {', '.join(item.on)}" if item.on else ""
+    value = value_text(item.value, item.unit, item.interval)
+    parameters = f" with {value_text(item.parameters)}" if item.parameters else ""
+    return f"{item.name}{about}", f"{value} [{item.source} by {item.measurer}]{parameters}"
+
+
+def _record(name: str, digest: bytes) -> str:
+    return f"{digest.hex()} {name}".rstrip()

@@ -1,0 +1,89 @@
+"""A verification result as plain text: one line of verdict, then why, then what is not proven."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from laminator.appraise.result import (
+    FAIL,
+    NOT_APPLICABLE,
+    NOT_CHECKED,
+    PASS,
+    Check,
+    Statement,
+    VerificationResult,
+    is_obstacle,
+)
+from laminator.report.text import safe
+from laminator.report.value import value_text
+
+DETAIL_LIMIT = 400
+
+_MARKS = {PASS: "pass", FAIL: "FAIL", NOT_APPLICABLE: "n/a", NOT_CHECKED: "not checked"}
+_MARK_WIDTH = max(map(len, _MARKS.values()))
+
+
+def result_text(result: VerificationResult, source: str) -> str:
+    """Return the report on the card that came from `source`, a file's name."""
+    return "\n".join(
+        (
+            verdict_line(result, source),
+            *_summary(result),
+            "",
+            "checks (* is required)",
+            *check_table(result.checks, result.required),
+            *_section("what the card states", map(_statement, result.statements)),
+            *_section(
+                "what this result does not prove",
+                (f"{caveat.code}: {safe(caveat.text, limit=1000)}" for caveat in result.caveats),
+            ),
+        )
+    )
+
+
+def verdict_line(result: VerificationResult, source: str) -> str:
+    """Return ``FILE: ACCEPTED`` or ``FILE: REJECTED``, with the policy and the decisive checks."""
+    head = f"{safe(source)}: {result.verdict.upper()} under policy {safe(result.policy)}"
+    failures = dict.fromkeys(check.id for check in result.failures())
+    return f"{head}: {', '.join(map(safe, failures))}" if failures else head
+
+
+def check_table(checks: Sequence[Check], required: Iterable[str]) -> Iterator[str]:
+    """Yield one line a check, those that forbid acceptance first."""
+    needed = frozenset(required)
+    width = max((len(safe(check.id)) for check in checks), default=0)
+    ordered = sorted(checks, key=lambda check: not is_obstacle(check, needed))
+    for check in ordered:
+        star = "*" if check.id in needed else " "
+        mark = f"{_MARKS[check.verdict]:<{_MARK_WIDTH}}"
+        detail = safe(check.detail, limit=DETAIL_LIMIT)
+        yield f"  {mark} {star} {safe(check.id):<{width}}  {detail}"
+
+
+def _summary(result: VerificationResult) -> Iterator[str]:
+    trust = result.trust
+    rows = (
+        ("card", result.card or "unreadable"),
+        ("kind", result.kind or "unknown"),
+        ("root", trust.root),
+        ("coverage", trust.coverage),
+        ("authority", trust.authority),
+        ("anchor", trust.anchor or "none"),
+        ("judged at", result.judged_at.isoformat(timespec="seconds")),
+    )
+    for name, value in rows:
+        yield f"  {name:<9}  {safe(value)}"
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    indented = [f"  - {line}" for line in lines]
+    if indented:
+        yield from ("", title, *indented)
+
+
+def _statement(statement: Statement) -> str:
+    about = f" on {', '.join(statement.on)}" if statement.on else ""
+    chosen = f", data chosen by: {statement.chosen_by}" if statement.chosen_by else ""
+    value = value_text(statement.value, statement.unit, statement.interval)
+    name = safe(f"{statement.name}{about}")
+    measurer = safe(statement.measurer)
+    rests = safe(statement.rests_on)
+    return f"{name} = {value}  [{statement.source} by {measurer}: {rests}{chosen}]"
