@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laminator.errors import MachineError
+from laminator.run.outcome import Outcome
 
 _MAX_LINE = 64 * 1024
 
@@ -40,11 +41,64 @@ def default_path() -> Path:
     return base / "laminator" / "runs.jsonl"
 
 
-def open_ledger(path: Path) -> int:
-    """Return a descriptor that appends to the ledger, made where it is missing.
+class RunRecord:
+    """One run's lines: opened before the number is spent, so that a spent number is logged."""
 
-    Raises MachineError; whoever opens it before the number is spent can log the number.
+    def __init__(self, path: str | None, *, ticket: str, card: str) -> None:
+        """Open the ledger at `path`, made where it is missing. Raises MachineError."""
+        self._descriptor = None if path is None else _open(Path(path))
+        self._entry = Entry("started", ticket, "", 0, card)
+
+    @property
+    def number(self) -> int:
+        """The number that this run spent, 0 before it is."""
+        return self._entry.number
+
+    def started(self, run: bytes, number: int) -> None:
+        """Log that `number` is spent for the run id `run`. Raises MachineError."""
+        self._entry = self._entry._replace(run=run.hex(), number=number)
+        self._append(self._entry)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Log how the run ended, if it had started. Raises MachineError."""
+        if self.number:
+            self._append(_ended(self._entry, outcome))
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _append(self, entry: Entry) -> None:
+        if self._descriptor is not None:
+            append(self._descriptor, entry)
+
+
+def complete(path: Path, ticket: str, outcome: Outcome) -> Entry | None:
+    """Return the last line of the run that carries `ticket`, after its attester has ended.
+
+    Where the attester died without a word, the end is logged as `outcome` first. None where no
+    number was spent. Raises MachineError.
     """
+    found = entries(path, ticket)
+    if not found or found[-1].event == "ended":
+        return found[-1] if found else None
+    last = _ended(found[-1], outcome)
+    descriptor = _open(path)
+    try:
+        append(descriptor, last)
+    finally:
+        os.close(descriptor)
+    return last
+
+
+def _ended(entry: Entry, outcome: Outcome) -> Entry:
+    word, status, _, card_id = outcome
+    return entry._replace(event="ended", outcome=word, status=status, id=card_id.hex())
+
+
+def _open(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,63 @@
+"""What can be seen to be wrong with a request before it costs a run number."""
+
+import os
+from pathlib import Path
+
+from laminator.errors import UsageError, shown
+from laminator.run.request import RunRequest
+
+
+def check_request(request: RunRequest) -> None:
+    """Raise UsageError where the request cannot be met on this machine."""
+    _check_files(request)
+    _check_names(request)
+    _check_targets(request)
+
+
+def _check_files(request: RunRequest) -> None:
+    script = Path(request.cwd, request.argv[request.script])
+    files = {"script": script, "interpreter": Path(request.argv[0])}
+    if request.plan is not None:
+        files["plan"] = Path(request.plan)
+    for what, path in files.items():
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise UsageError(f"request.{what}", f"cannot read the {what} {shown(str(path))}")
+    for name, given in request.inputs.items():
+        if not os.access(given, os.R_OK):
+            message = f"cannot read the input {name} at {shown(given)}"
+            raise UsageError("request.input", message)
+
+
+def _check_names(request: RunRequest) -> None:
+    both = sorted(request.inputs.keys() & request.outputs.keys())
+    if both:
+        raise UsageError("request.names", f"{both[0]} is the name of an input and of an output")
+    strange = sorted(request.cards.keys() - request.inputs.keys())
+    if strange:
+        message = f"--card-in {strange[0]}: there is no input of this name"
+        raise UsageError("request.card-in", message)
+
+
+def _check_targets(request: RunRequest) -> None:
+    """Check that the card and the outputs can be written, and lie in nobody's way."""
+    targets = {**request.outputs, "card": request.card}
+    for name, given in targets.items():
+        path = Path(given)
+        folder = path.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            message = f"cannot write {name} into {shown(str(folder))}: make the folder first"
+            raise UsageError("request.target", message)
+        for other_name, other in {**request.inputs, **targets}.items():
+            if other_name != name and _clash(name, path, Path(other)):
+                message = f"{name} and {other_name} are the same place, or one is in the other"
+                raise UsageError("request.overlap", message)
+    if Path(request.card).is_dir():
+        raise UsageError("request.card", f"the card {shown(request.card)} is a folder")
+
+
+def _clash(name: str, path: Path, other: Path) -> bool:
+    """Say whether two places overlap; the card, which the work never sees, may lie in a folder."""
+    path, other = path.resolve(), other.resolve()
+    if name == "card":
+        return path == other
+    return path.is_relative_to(other) or other.is_relative_to(path)

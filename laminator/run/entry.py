@@ -1,0 +1,32 @@
+"""Where the attester's code starts: one process, one role.
+
+    attester              the measured run (setup and request come from descriptors)
+    measurer FD FD        the process that holds the labels of an evaluation
+
+The role's module is imported only when it is known: the measured copy has no byte code.
+"""
+
+import sys
+from collections.abc import Sequence
+
+_USAGE_STATUS = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the role that `argv` names; return the exit status."""
+    match list(argv):
+        case ["attester"]:
+            from laminator.run.attester import main as attester
+
+            return attester()
+        case ["measurer", *arguments]:
+            from laminator.run.measurer import main as measurer
+
+            return measurer(arguments)
+        case _:
+            sys.stderr.write("laminator: this is started by `laminator run`\n")
+            return _USAGE_STATUS
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

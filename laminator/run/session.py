@@ -1,0 +1,248 @@
+"""A measured run from its number to its card, as steps that every verb uses.
+
+    with begin_run(setup, request, record) as started:   # number, start quote, code, inputs, begin
+        ...                                              # the verb's own work
+        sealed = finish_run(started, properties, outputs)  # log, claims, binding, end quote
+    write_card(sealed, path)
+
+Each step's value is frozen and feeds the next. What the verb adds between is its business; what
+the card says of code, inputs and isolation is settled before the work begins.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from laminator.attest.tpm import SignedAttest
+from laminator.card import MAX_CARD, Card, binding, encode_card, parse_card
+from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
+from laminator.claims_codec import encode_claims
+from laminator.errors import MachineError, UsageError, shown
+from laminator.eventlog import (
+    artifact_records,
+    begin_record,
+    end_record,
+    expected_records,
+    isolation_record,
+    property_record,
+    replay,
+)
+from laminator.evidence.tpm_format import TPM_KIND
+from laminator.measure.files import measure_path
+from laminator.run.atomic import write_atomically
+from laminator.run.attestation import (
+    Attestation,
+    SpentNumber,
+    open_attestation,
+    open_log,
+    quote_log,
+    spend_number,
+    tpm_message,
+)
+from laminator.run.bubblewrap import bubblewrap
+from laminator.run.check_request import check_request
+from laminator.run.code import MeasuredCode, measure_code
+from laminator.run.disclosure import private_file
+from laminator.run.ledger import RunRecord
+from laminator.run.log import RunLog
+from laminator.run.private_copy import copy_measured, private_place
+from laminator.run.request import RunRequest
+from laminator.run.sandbox import Sandbox, isolation, probe
+from laminator.run.setup import Setup
+
+PRIVATE_SUFFIX = ".private"
+_DECLARER = "provider"
+
+
+class Input(NamedTuple):
+    """A measured input: where the caller said it is, and the private copy that is handed over."""
+
+    given: Path
+    copy: Path
+    artifact: Artifact
+
+
+class Opened(NamedTuple):
+    """A run whose number is spent and whose log has its first records."""
+
+    request: RunRequest
+    attestation: Attestation
+    spent: SpentNumber
+    log: RunLog
+    quote: SignedAttest
+
+
+class StartedRun(NamedTuple):
+    """A run whose code and inputs are measured: the work may begin.
+
+    `place` is a private folder for the run's own files, removed at the end.
+    """
+
+    opened: Opened
+    place: Path
+    code: MeasuredCode
+    sandbox: Sandbox
+    isolation: Isolation
+    inputs: Mapping[str, Input]
+    declared: tuple[Property, ...]
+    cards: Mapping[str, bytes]
+
+    @property
+    def request(self) -> RunRequest:
+        """What the caller asked for."""
+        return self.opened.request
+
+
+class SealedCard(NamedTuple):
+    """A finished card that nobody has written yet; `private` opens its commitments, or is None."""
+
+    content: bytes
+    id: bytes
+    private: bytes | None
+
+
+@contextmanager
+def begin_run(
+    setup: Setup,
+    request: RunRequest,
+    record: RunRecord,
+    types: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[StartedRun]:
+    """Spend a number, measure code and inputs, and write the log up to `begin`.
+
+    `types` gives the artifact type of inputs by name (default: `artifact_type`). Private files
+    and the TPM's connection live until the block is left. Raises UsageError for a request that
+    cannot be met, before a number is spent where that can be seen, and MachineError.
+    """
+    check_request(request)
+    sandbox = probe(bubblewrap())
+    cards = {name: _card_id(Path(path)) for name, path in request.cards.items()}
+    plan = None if request.plan is None else measure_path(request.plan).digest
+    with ExitStack() as stack:
+        place = stack.enter_context(private_place(_place_size(request)))
+        attestation = stack.enter_context(open_attestation(setup, request.key))
+        spent = spend_number(attestation, request.nonce, plan)
+        record.started(spent.run.id, spent.run.number)
+        log, quote = open_log(attestation, spent, request.nonce)
+        opened = Opened(request, attestation, spent, log, quote)
+        code = measure_code(request, place, log, sandbox)
+        in_force = isolation(sandbox, network=request.network)
+        log.append(isolation_record(in_force))
+        inputs = _measure_inputs(request, place, types)
+        log.append(*artifact_records("input", {name: inputs[name].artifact for name in inputs}))
+        declared = declared_properties(request)
+        log.append(*map(property_record, declared), begin_record())
+        yield StartedRun(opened, place, code, sandbox, in_force, inputs, declared, cards)
+
+
+def finish_run(
+    started: StartedRun, properties: Sequence[Property], outputs: Mapping[str, Artifact]
+) -> SealedCard:
+    """Log what the work said and made, state the claims and have them quoted.
+
+    Without isolation nothing is `measured`: such properties become `reported`. Raises
+    MachineError, MalformedError for statements that claims cannot hold.
+    """
+    log = started.opened.log
+    stated = tuple(_believable(item, started.isolation) for item in properties)
+    log.append(*map(property_record, stated), end_record(), *artifact_records("output", outputs))
+    claims = _claims(started, stated, outputs)
+    claims_bytes = encode_claims(claims)
+    counter = started.opened.spent.counter
+    if log.records != expected_records(claims, counter.attest) or log.head != replay(log.records):
+        raise MachineError("log.claims", "the log is not the one that these claims need")
+    card_id = binding(claims_bytes)
+    attestation, spent = started.opened.attestation, started.opened.spent
+    end = quote_log(attestation, log, card_id)
+    message = tpm_message(attestation, spent, started.opened.quote, end)
+    content = encode_card(Card(claims_bytes, claims, log.records, (message,)))
+    disclosed = started.code.disclosed
+    private = None if disclosed.is_public else private_file(disclosed, card_id)
+    return SealedCard(content, card_id, private)
+
+
+def write_card(sealed: SealedCard, path: Path) -> None:
+    """Write the card and its private file, each complete or not at all. Raises MachineError."""
+    private = path.with_name(path.name + PRIVATE_SUFFIX)
+    if sealed.private is None:
+        private.unlink(missing_ok=True)
+    else:
+        write_atomically(private, sealed.private, mode=0o600)
+    write_atomically(path, sealed.content, mode=0o644)
+
+
+def artifact_type(event: str, name: str) -> str:
+    """Return the type of the input or output `name`: a model is one that is called so."""
+    if name == "model" or name.startswith(("model-", "model_", "model.", "model/")):
+        return "model"
+    return "dataset" if event == "input" else "file"
+
+
+def declared_properties(request: RunRequest) -> tuple[Property, ...]:
+    """Return what the caller declares, in its own word."""
+    return tuple(
+        Property(name, value, "declared", _DECLARER) for name, value in request.declares.items()
+    )
+
+
+def _claims(
+    started: StartedRun, stated: tuple[Property, ...], outputs: Mapping[str, Artifact]
+) -> Claims:
+    opened = started.opened
+    return Claims(
+        kind=opened.request.kind,
+        iat=int(time.time()),
+        run=opened.spent.run,
+        workload=started.code.workload,
+        log=LogSummary(opened.log.head, len(opened.log.records)),
+        evidence=(EvidenceRef(TPM_KIND, opened.attestation.key),),
+        isolation=started.isolation,
+        inputs={name: item.artifact for name, item in started.inputs.items()},
+        outputs=outputs,
+        properties=(*started.declared, *stated),
+        nonce=opened.request.nonce,
+        cards=started.cards or None,
+    )
+
+
+def _believable(item: Property, isolation: Isolation) -> Property:
+    if item.source == "measured" and isolation.separation == "none":
+        return item._replace(source="reported")
+    return item
+
+
+def _measure_inputs(request: RunRequest, place: Path, types: Mapping[str, str]) -> dict[str, Input]:
+    folder = place / "inputs"
+    folder.mkdir()
+    inputs = {}
+    for number, (name, path) in enumerate(sorted(request.inputs.items())):
+        copy = copy_measured(Path(path), folder / str(number))
+        kind = types.get(name) or artifact_type("input", name)
+        artifact = Artifact(kind, copy.measured.digest, copy.measured.size, copy.measured.files)
+        inputs[name] = Input(Path(path), copy.path, artifact)
+    return inputs
+
+
+def _place_size(request: RunRequest) -> int:
+    """Return how many bytes the private copies of the inputs take, as far as can be seen."""
+    return sum(_size(Path(path)) for path in request.inputs.values())
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    return path.stat().st_size
+
+
+def _card_id(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CARD + 1)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        message = f"cannot read the card {shown(str(path))}: {reason}"
+        raise UsageError("request.card-in", message) from error
+    return parse_card(content).id
