@@ -114,6 +114,7 @@ def inspect_interpreter(given: Path, ask: Ask) -> Interpreter:
     Raises UsageError if it is not a Python interpreter, MachineError if it gives no answer.
     """
     executable = given.resolve()
+    _check_binary(executable)
     prefix, settings = _virtual_environment(given)
     folders = [executable.parent.parent]
     if prefix is not None:
@@ -230,6 +231,21 @@ def _all_paths(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, str) and item.startswith("/") for item in value
     )
+
+
+def _check_binary(executable: Path) -> None:
+    try:
+        with executable.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        message = f"cannot read {shown(str(executable))}"
+        raise UsageError("interpreter.unreadable", message) from error
+    if head == b"#!":
+        raise UsageError(
+            "interpreter.script",
+            f"{shown(str(executable))} is a script that starts an interpreter (a pyenv shim?):"
+            " give the interpreter itself, or activate a virtual environment",
+        )
 
 
 def _virtual_environment(given: Path) -> tuple[Path | None, Mapping[str, str]]:

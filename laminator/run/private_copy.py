@@ -239,7 +239,9 @@ def _fits_memory(size: int) -> bool:
         room = os.statvfs(_MEMORY)
     except OSError:
         return False
-    return os.access(_MEMORY, os.W_OK) and room.f_bavail * room.f_frsize >= 8 * max(size, 1)
+    if room.f_flag & os.ST_NOEXEC or not os.access(_MEMORY, os.W_OK):
+        return False
+    return room.f_bavail * room.f_frsize >= 8 * max(size, 1)
 
 
 def _failure(error: OSError, path: Path) -> MachineError:
