@@ -32,15 +32,19 @@ MAX_RESULT_BYTES = 4 * 1024 * 1024
 def main(arguments: Sequence[str]) -> int:
     """Measure: `arguments` are the descriptors of the attester's and the model's sockets."""
     attester, model = (socket.socket(fileno=int(descriptor)) for descriptor in arguments)
-    orders = receive_frame(attester, MAX_ORDERS_BYTES, ATTESTER)
+    with attester, model:
+        orders = receive_frame(attester, MAX_ORDERS_BYTES, ATTESTER)
+        send_frame(attester, encode(_result(orders, model)), ATTESTER)
+    return 0
+
+
+def _result(orders: bytes, model: socket.socket) -> dict[Key, Encodable]:
     try:
         properties = measure(parse_orders(orders), model)
-        result: dict[Key, Encodable] = {"properties": list(map(plain_property, properties))}
     except LaminatorError as error:
-        usage = isinstance(error, UsageError)
-        result = {"error": [error.code, error.message[:MAX_TEXT]], "usage": usage}
-    send_frame(attester, encode(result), ATTESTER)
-    return 0
+        words = [error.code, error.message[:MAX_TEXT]]
+        return {"error": words, "usage": isinstance(error, UsageError)}
+    return {"properties": list(map(plain_property, properties))}
 
 
 def parse_result(data: bytes) -> tuple[Property, ...]:

@@ -4,12 +4,13 @@ Runs as a script of its own in the user's Python environment, inside the workloa
 
     python -P -B model_host.py DESCRIPTOR MODEL [CODE]
 
-CODE is the provider's Python file; it defines `load(path) -> model` and
-`predict(model, batch) -> scores`, and may define `CLASSES`, the classes in the order of the
-scores. A batch is a dict of columns: numbers as NumPy arrays, texts as lists of `str`, images as
-lists of encoded `bytes`. Scores are float[rows, classes], or float[rows] with the probability of
-the second of two classes. Without CODE, a `.pt2` (torch.export) or `.onnx` model gets the
-numeric columns, in the data's order, as one float32 array [rows, features].
+CODE is the provider's Python file. It defines `load(path) -> model` and
+`predict(model, batch) -> scores`, and may define `CLASSES`: the classes in the order of the
+scores, or a number k for the classes 0 to k-1. A batch is a dict of columns: numbers as NumPy
+arrays, texts as lists of `str`, images as lists of encoded `bytes`. Scores are
+float[rows, classes], or float[rows] with the probability of the second of two classes. Without
+CODE, a `.pt2` (torch.export) or `.onnx` model gets the numeric columns, in the data's order, as
+one float32 array [rows, features].
 
 Neither labels, file names, row numbers nor the rows' order ever come here. Both directions use
 frames: four bytes of big-endian length, then that many bytes of deterministic CBOR (RFC 8949
@@ -45,7 +46,7 @@ class Host(NamedTuple):
     """A loaded model: `predict` takes a batch, `classes` is what the code says of its scores."""
 
     predict: Callable[[dict[str, Any]], Any]
-    classes: Sequence[object] | None = None
+    classes: Sequence[object] | int | None = None
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -159,9 +160,11 @@ def _score_array(scores: Any) -> "NDArray[np.float64]":  # noqa: ANN401 - the mo
     return np.ascontiguousarray(scores, dtype="<f8")
 
 
-def _class_names(classes: Sequence[object]) -> list[str]:
+def _class_names(classes: Sequence[object] | int) -> list[str]:
+    if isinstance(classes, int):
+        classes = range(classes)
     if isinstance(classes, str | bytes) or not all(isinstance(name, str | int) for name in classes):
-        sys.exit("CLASSES must be a list of texts or whole numbers")
+        sys.exit("CLASSES must be a list of texts or whole numbers, or how many classes there are")
     return [str(name) for name in classes]
 
 
