@@ -32,6 +32,7 @@ class Request(NamedTuple):
     now: dt.datetime
     nonce: bytes | None
     artifacts: Mapping[str, Digest]
+    lineage: Sequence[CardFile]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|FILE",
         help="more certificate revocation lists",
     )
+    parser.add_argument(
+        "--lineage",
+        action="append",
+        default=[],
+        metavar="CARD",
+        help="a card that CARD builds on: judged for trust, code and revocation as part of CARD's "
+        "lineage, not for what the policy asks of CARD itself",
+    )
     parser.add_argument("--json", action="store_true", help="print results as JSON")
 
 
@@ -75,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         now=request.now,
         nonce=request.nonce,
         artifacts=request.artifacts,
+        other_cards=[card.data for card in request.lineage],
     )
     if args.json:
         _print_json(results, request.cards)
@@ -117,6 +127,7 @@ def _request(args: argparse.Namespace) -> Request:
         now=parse_time(args.at),
         nonce=parse_nonce(args.nonce),
         artifacts=dict(map(_artifact, args.artifact)),
+        lineage=[card for path in args.lineage for card in read_cards(path)],
     )
 
 
