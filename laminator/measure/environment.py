@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,17 @@ class Environment(NamedTuple):
 
     values: Mapping[str, str]
     warnings: tuple[str, ...]
+
+
+def locate_interpreter(name: str, search: str | None = None) -> Path:
+    """Resolve a command's first word as a shell does: absolute, links not followed.
+
+    `search` defaults to PATH. Raises UsageError.
+    """
+    found = shutil.which(name, path=search)
+    if found is None:
+        raise UsageError("interpreter.missing", f"no program {shown(name)} on PATH")
+    return Path(found).absolute()
 
 
 def inspect_interpreter(given: Path, ask: Ask) -> Interpreter:

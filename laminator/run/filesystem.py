@@ -83,8 +83,8 @@ def merged(*parts: Filesystem) -> Filesystem:
 def system_filesystem(*, network: bool = False) -> Filesystem:
     """Return what every workload sees: programs, libraries, /etc, processors and GPUs.
 
-    As root, what only root may read in /etc is masked: the workload has root's user id without
-    its capabilities, and owners read their files.
+    What we may read in /etc and others may not is masked: the workload has our user id, which
+    may be root's, and owners read their files without any capability.
     """
     links, binds = [], []
     for path in map(Path, _SYSTEM):
@@ -99,7 +99,7 @@ def system_filesystem(*, network: bool = False) -> Filesystem:
     resolver = Path("/etc/resolv.conf").resolve()
     if network and resolver.is_file() and not resolver.is_relative_to("/etc"):
         binds.append(Bind(resolver, resolver))
-    masked = tuple(_secrets(Path("/etc"))) if os.geteuid() == 0 else ()
+    masked = tuple(_secrets(Path("/etc")))
     return Filesystem(
         read_only=tuple(binds), links=tuple(links), devices=devices, masked=masked, tmpfs=(HOME,)
     )
@@ -140,14 +140,14 @@ def _mask(path: Path) -> list[str]:
 
 
 def _secrets(folder: Path) -> Iterator[Path]:
-    """Find the files and folders below `folder` that others than owner and group may not read."""
+    """Find the files and folders below `folder` that we may read and others may not."""
     with os.scandir(folder) as entries:
         for entry in entries:
             mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode):
-                if mode & stat.S_IROTH and mode & stat.S_IXOTH:
+            is_folder = stat.S_ISDIR(mode)
+            wanted = stat.S_IROTH | stat.S_IXOTH if is_folder else stat.S_IROTH
+            if mode & wanted == wanted:
+                if is_folder:
                     yield from _secrets(Path(entry.path))
-                else:
-                    yield Path(entry.path)
-            elif stat.S_ISREG(mode) and not mode & stat.S_IROTH:
+            elif not stat.S_ISLNK(mode) and os.access(entry.path, os.R_OK):
                 yield Path(entry.path)

@@ -46,7 +46,7 @@ class Handed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadPaths:
+class Request:
     """What a run needs. All paths are absolute; `home` is the user's home.
 
     `interpreter_copy` is the private copy of `interpreter.executable`. `hidden` folders (the
@@ -92,7 +92,7 @@ class Plan:
 Signature = tuple[tuple[str, int, int], ...]
 
 
-def workload_filesystem(request: WorkloadPaths, places_root: Path) -> Plan:
+def workload_filesystem(request: Request, places_root: Path) -> Plan:
     """Plan the root of a workload in namespaces; its private places are made in `places_root`.
 
     Raises UsageError for paths that contradict each other or cannot be shown.
@@ -121,7 +121,7 @@ def workload_filesystem(request: WorkloadPaths, places_root: Path) -> Plan:
     )
 
 
-def plain_places(request: WorkloadPaths, places_root: Path, *, owner: int | None = None) -> Plan:
+def plain_places(request: Request, places_root: Path, *, owner: int | None = None) -> Plan:
     """Plan a workload without namespaces: only what it asks for by name is private.
 
     Inputs are the private copies; each output has a place of its own. A user id in `owner` gets
@@ -203,7 +203,7 @@ def cover(path: Path, filesystem: Filesystem) -> Path | None:
     return max(around, key=lambda at: len(at.parts), default=None)
 
 
-def _visible(request: WorkloadPaths) -> Filesystem:
+def _visible(request: Request) -> Filesystem:
     """Return what the workload sees before any place is made."""
     interpreter = request.interpreter
     folders = [*interpreter.prefixes, *interpreter.packages, *interpreter.sources]
@@ -214,13 +214,13 @@ def _visible(request: WorkloadPaths) -> Filesystem:
     return merged(system, folder_binds(folders, home=request.home))
 
 
-def _copies(request: WorkloadPaths) -> tuple[Bind, ...]:
+def _copies(request: Request) -> tuple[Bind, ...]:
     handed = (request.script, *request.inputs.values())
     binds = [Bind(one.private, trace(one.given).real) for one in handed]
     return (*binds, Bind(request.interpreter_copy, request.interpreter.executable))
 
 
-def _check_paths(request: WorkloadPaths, outputs: Mapping[str, Path]) -> None:
+def _check_paths(request: Request, outputs: Mapping[str, Path]) -> None:
     """Refuse outputs that lie in, around or upon something else that the run uses."""
     used = {f"input {name}": trace(one.given).real for name, one in request.inputs.items()}
     used["script"] = trace(request.script.given).real
@@ -281,7 +281,7 @@ def _entries(
     return [bind for bind in binds if bind.target not in places]
 
 
-def _spelling(request: WorkloadPaths, whole: Filesystem, places: Mapping[Path, Path]) -> Filesystem:
+def _spelling(request: Request, whole: Filesystem, places: Mapping[Path, Path]) -> Filesystem:
     """Make the paths as given lead to the real ones: links and folders that are not there yet."""
     interpreter = request.interpreter
     paths = [interpreter.given, *interpreter.prefixes, *interpreter.packages, request.cwd]

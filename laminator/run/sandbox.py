@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from laminator.claims import Isolation
 from laminator.errors import MachineError, UsageError, shown
-from laminator.run.filesystem import Filesystem, folder_binds, merged, system_filesystem
+from laminator.run.filesystem import Bind, Filesystem, folder_binds, merged, system_filesystem
 
 NAMESPACES, UID, NONE = "namespaces", "uid", "none"
 OTHER_USER = 65534
@@ -181,12 +181,19 @@ def start(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
     return Process(popen=popen, sandbox=sandbox, group=popen.pid, status_fd=None)
 
 
-def ask(command: Sequence[str], folders: Sequence[Path], sandbox: Sandbox) -> bytes:
+def ask(
+    command: Sequence[str],
+    folders: Sequence[Path],
+    sandbox: Sandbox,
+    copies: Sequence[Bind] = (),
+) -> bytes:
     """Run a short command where only the system and `folders` are visible; return its output.
 
-    Raises MachineError if it fails or takes longer than 20 seconds.
+    `copies` are bound over them, so that it is the measured copy of a program that runs. Raises MachineError if it fails or takes longer than 20 seconds.
     """
-    filesystem = merged(system_filesystem(), folder_binds(folders))
+    filesystem = merged(
+        system_filesystem(), folder_binds(folders), Filesystem(read_only=tuple(copies))
+    )
     job = Job(
         command=command,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
