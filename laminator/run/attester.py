@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import cast
 
 from laminator.errors import LaminatorError, MalformedError
@@ -18,7 +18,13 @@ from laminator.report.text import safe_message
 from laminator.run import request as request_format
 from laminator.run import setup as setup_format
 from laminator.run.ledger import RunRecord
-from laminator.run.outcome import InterruptedRunError, Outcome, failed, interrupted
+from laminator.run.outcome import (
+    FAILURE_STATUS,
+    InterruptedRunError,
+    Outcome,
+    failed,
+    interrupted,
+)
 from laminator.run.request import RunRequest, parse_request
 from laminator.run.sandbox import make_undumpable
 from laminator.run.setup import Setup, parse_setup
@@ -36,6 +42,7 @@ VERBS = {
 
 def main() -> int:
     """Make the run; return the exit status."""
+    sys.excepthook = _crash
     make_undumpable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -85,6 +92,15 @@ def _read(variable: str, limit: int) -> bytes:
         raise MalformedError("attester.start", f"{variable} is not set: use `laminator run`")
     with os.fdopen(int(text), "rb") as file:
         return file.read(limit + 1)
+
+
+def _crash(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """End with our own status: 1 would read as the workload's."""
+    sys.__excepthook__(kind, error, traceback)
+    sys.stderr.flush()
+    os._exit(FAILURE_STATUS)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

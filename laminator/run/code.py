@@ -46,7 +46,8 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
     """Copy, measure and log the workload's code. Raises UsageError, MachineError."""
     given = Path(request.argv[0])
     script_path = Path(request.cwd, request.argv[request.script])
-    script = copy_measured(script_path, place / "script")
+    (place / "script").mkdir()
+    script = copy_measured(script_path, place / "script" / script_path.name)
     executable = copy_measured(given.resolve(), place / "interpreter")
     extra = [name for name in request.environment if name not in KEPT]
     environment = select_environment(request.environment, extra, home=HOME)

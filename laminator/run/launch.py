@@ -6,15 +6,32 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 from laminator.run.outcome import InterruptedRunError
-from laminator.run.places import Handed, Output, Plan, Request, workload_filesystem
+from laminator.run.places import (
+    Handed,
+    Output,
+    Plan,
+    Request,
+    find_output,
+    plain_places,
+    workload_filesystem,
+)
 from laminator.run.private_copy import store
-from laminator.run.sandbox import ExitStatus, Job, Process, start
+from laminator.run.sandbox import (
+    NAMESPACES,
+    OTHER_USER,
+    ExitStatus,
+    Job,
+    Process,
+    check_other_user_reads,
+    start,
+)
 from laminator.run.session import StartedRun, artifact_type
 
 _GRACE_SECONDS = 3.0
@@ -28,24 +45,35 @@ class Ended(NamedTuple):
 
 
 def plan_workload(started: StartedRun) -> Plan:
-    """Plan what the workload sees. Raises UsageError for paths that contradict each other."""
+    """Plan what the workload sees.
+
+    Raises UsageError for paths that contradict each other, MachineError where another user
+    stands in for namespaces and cannot read what the workload needs.
+    """
     request, code = started.request, started.code
+    paths = Request(
+        script=Handed(code.script_path, code.script),
+        cwd=Path(request.cwd),
+        home=Path.home(),
+        interpreter=code.interpreter,
+        interpreter_copy=code.executable,
+        inputs={name: Handed(item.given, item.copy) for name, item in started.inputs.items()},
+        outputs={name: Path(path) for name, path in request.outputs.items()},
+        hidden=(started.place,),
+        network=request.network,
+    )
     places = started.place / "outputs"
     places.mkdir()
-    return workload_filesystem(
-        Request(
-            script=Handed(code.script_path, code.script),
-            cwd=Path(request.cwd),
-            home=Path.home(),
-            interpreter=code.interpreter,
-            interpreter_copy=code.executable,
-            inputs={name: Handed(item.given, item.copy) for name, item in started.inputs.items()},
-            outputs={name: Path(path) for name, path in request.outputs.items()},
-            hidden=(started.place,),
-            network=request.network,
-        ),
-        places,
-    )
+    match started.sandbox.separation:
+        case "namespaces":
+            return workload_filesystem(paths, places)
+        case "uid":
+            started.place.chmod(0o711)
+            plan = plain_places(paths, places, owner=OTHER_USER)
+            check_other_user_reads([code.script, code.interpreter.given, *plan.inputs.values()])
+            return plan
+        case _:
+            return plain_places(paths, places)
 
 
 def run_workload(started: StartedRun, plan: Plan) -> Ended:
@@ -53,9 +81,10 @@ def run_workload(started: StartedRun, plan: Plan) -> Ended:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
+            command, environment = workload_command(started, plan)
             job = Job(
-                command=started.request.argv,
-                env={**started.code.environment, CHANNEL_VARIABLE: str(theirs.fileno())},
+                command=command,
+                env={**environment, CHANNEL_VARIABLE: str(theirs.fileno())},
                 cwd=plan.cwd,
                 pass_fds=(theirs.fileno(),),
                 network=started.request.network,
@@ -68,25 +97,44 @@ def run_workload(started: StartedRun, plan: Plan) -> Ended:
         return _attend(process, ours, names)
 
 
+def workload_command(started: StartedRun, plan: Plan) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment that run the measured script.
+
+    Without namespaces the private copies cannot lie at the script's own path: the copy is run
+    from where it is, and finds the modules beside the script through PYTHONPATH.
+    """
+    argv, environment = list(started.request.argv), dict(started.code.environment)
+    if started.sandbox.separation != NAMESPACES:
+        argv[started.request.script] = str(started.code.script)
+        folder = str(started.code.script_path.parent)
+        environment |= {"HOME": str(plan.home), "PYTHONPATH": folder}
+    return argv, environment
+
+
 def collect_outputs(
-    collected: Mapping[str, Output], types: Mapping[str, str]
+    plan: Plan, types: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Artifact]:
     """Measure what the workload left and store exactly these bytes; artifacts by name.
 
     `types` gives artifact types by name (default: `artifact_type`). Raises UsageError for an
     output that is not there, MachineError.
     """
-    for name, output in sorted(collected.items()):
-        if not os.path.lexists(output.place / output.path):
-            where = shown(str(output.destination))
-            message = f"the workload did not write the output {name} ({where})"
-            raise UsageError("output.missing", f"{message}; no card is written")
+    found = {name: _find(plan, name) for name in sorted(plan.collected)}
     artifacts = {}
-    for name, output in sorted(collected.items()):
+    for name, output in found.items():
         measured = store(output.place, output.path, output.destination)
         kind = types.get(name) or artifact_type("output", name)
         artifacts[name] = Artifact(kind, measured.digest, measured.size, measured.files)
     return artifacts
+
+
+def _find(plan: Plan, name: str) -> Output:
+    output = find_output(plan, name)
+    if output is None:
+        where = shown(str(plan.collected[name].destination))
+        message = f"the workload did not write the output {name} ({where}); no card is written"
+        raise UsageError("output.missing", message)
+    return output
 
 
 def _attend(process: Process, channel: socket.socket, names: Names) -> Ended:

@@ -17,7 +17,7 @@ def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
         ended = run_workload(started, plan)
         if ended.status.code != 0:
             return workload_failed(ended.status.code)
-        outputs = collect_outputs(plan.collected, {})
+        outputs = collect_outputs(plan)
         sealed = finish_run(started, ended.reports, outputs)
     write_card(sealed, Path(request.card))
     return card_written(sealed.id)
