@@ -11,9 +11,11 @@ is not 0 (Linux refuses to map id 0 of a parent namespace without CAP_SETFCAP, s
 Decision record: docs/adr/0003-isolation.md.
 """
 
+import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -77,26 +79,32 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """A started workload. The thread that started it must live: its end kills the workload."""
+    """A started workload. The thread that started it must live: its end kills the workload.
+
+    In namespaces `popen` is bubblewrap, `group` the namespace's first process and the process
+    group of the workload, `first` a pidfd of it, `status_fd` where bubblewrap reports.
+    """
 
     popen: subprocess.Popen[bytes]
     sandbox: Sandbox
     group: int
-    status_fd: int | None
+    first: int | None = None
+    status_fd: int | None = None
     set_up: bool = False
 
     def wait(self, timeout: float | None = None) -> ExitStatus:
-        """Wait for the end of the workload and of all its processes.
+        """Wait for the end of the workload, then end all its processes.
 
-        Raises subprocess.TimeoutExpired, and MachineError if the sandbox could not be set up.
+        Without namespaces that is only its process group. Raises subprocess.TimeoutExpired, and
+        MachineError if the sandbox could not be set up.
         """
         code = self.popen.wait(timeout)
-        if self.sandbox.separation != NAMESPACES:
-            self._kill_group()
-            return ExitStatus(_SIGNAL_BASE - code, -code) if code < 0 else ExitStatus(code, None)
+        self._end()
         if code < 0:
             return ExitStatus(_SIGNAL_BASE - code, -code)
-        if not self._was_set_up():
+        if self.sandbox.separation != NAMESPACES:
+            return ExitStatus(code, None)
+        if not self.set_up:
             raise _setup_failure(self.popen)
         return ExitStatus(code, code - _SIGNAL_BASE if code > _SIGNAL_BASE else None)
 
@@ -122,23 +130,29 @@ class Process:
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the workload and every process of its pid namespace or process group."""
+        """End the workload and all its processes (see `wait`) and wait for that."""
         self.popen.kill()
+        if self.first is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.first, signal.SIGKILL)
+        self.popen.wait()
+        self._end()
+
+    def _end(self) -> None:
+        """Wait for the pid namespace, or kill the process group, and close what is ours."""
         if self.sandbox.separation != NAMESPACES:
-            self._kill_group()
-
-    def _kill_group(self) -> None:
-        try:
-            os.killpg(self.group, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-
-    def _was_set_up(self) -> bool:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGKILL)
+        if self.first is not None:
+            gone = select.poll()
+            gone.register(self.first, select.POLLIN)
+            gone.poll()
+            os.close(self.first)
+            self.first = None
         if self.status_fd is not None:
             with os.fdopen(self.status_fd, "rb") as file:
                 self.set_up = b"exit-code" in file.read(_STATUS_BYTES)
             self.status_fd = None
-        return self.set_up
 
 
 def probe(bwrap: Sequence[str] = ("bwrap",), *, force: str | None = None) -> Sandbox:
@@ -178,7 +192,7 @@ def start(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
         return _start_in_namespaces(job, filesystem, sandbox)
     words = [*_setpriv(sandbox.separation), *job.command]
     popen = _popen(words, job, job.pass_fds, cwd=job.cwd)
-    return Process(popen=popen, sandbox=sandbox, group=popen.pid, status_fd=None)
+    return Process(popen=popen, sandbox=sandbox, group=popen.pid)
 
 
 def ask(
@@ -189,7 +203,8 @@ def ask(
 ) -> bytes:
     """Run a short command where only the system and `folders` are visible; return its output.
 
-    `copies` are bound over them, so that it is the measured copy of a program that runs. Raises MachineError if it fails or takes longer than 20 seconds.
+    `copies` are bound over them, so that it is the measured copy of a program that runs.
+    Raises MachineError if it fails or takes longer than 20 seconds.
     """
     filesystem = merged(
         system_filesystem(), folder_binds(folders), Filesystem(read_only=tuple(copies))
@@ -203,12 +218,13 @@ def ask(
         stderr=subprocess.PIPE,
     )
     process = start(job, filesystem, sandbox)
-    try:
-        output, errors = process.popen.communicate(timeout=_PROBE_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.popen.communicate()
-        raise MachineError("sandbox.time", f"{shown(command[0])} does not answer") from error
+    with process.popen:
+        try:
+            output, errors = process.popen.communicate(timeout=_PROBE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise MachineError("sandbox.time", f"{shown(command[0])} does not answer") from error
+        finally:
+            process.kill()
     if process.popen.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
         raise MachineError("sandbox.command", f"{shown(command[0])} failed: {shown(lines[-1])}")
@@ -261,7 +277,10 @@ def _start_in_namespaces(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> 
         os.close(status_read)
         raise _setup_failure(popen)
     group = json.loads(status)["child-pid"]
-    return Process(popen=popen, sandbox=sandbox, group=group, status_fd=status_read)
+    process = Process(popen=popen, sandbox=sandbox, group=group, status_fd=status_read)
+    with contextlib.suppress(ProcessLookupError):
+        process.first = os.pidfd_open(group)
+    return process
 
 
 def _read_line(descriptor: int) -> bytes:
