@@ -1,12 +1,14 @@
 """`laminator verify` as a whole process, against the bare import of what it stands on.
 
-Both run in an empty virtual environment without `.pth` files, as an auditor's would be; an
-editable installation's import hook would slow both alike.
+Both run in a virtual environment like an auditor's: the package copied and compiled as pip does
+it, no editable installation's import hook, the dependencies beside it.
 """
 
+import compileall
 import os
+import shutil
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import venv
 from pathlib import Path
@@ -21,12 +23,12 @@ BARE = "import cryptography.x509, cbor2"
 def measure(rounds: int) -> Report:
     """Time both processes `rounds` times."""
     with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=False)
-        python = str(Path(folder) / "bin/python")
+        python = _install(Path(folder))
+        verify = [python, "-P", "-c", MAIN, "verify", *verify_arguments()]
         seconds = interleave(
             {
-                "laminator verify": lambda: _run([python, "-c", MAIN, "verify", *_arguments()]),
-                BARE: lambda: _run([python, "-c", BARE]),
+                "laminator verify": lambda: _run(verify),
+                BARE: lambda: _run([python, "-P", "-c", BARE]),
             },
             rounds,
         )
@@ -40,13 +42,17 @@ def measure(rounds: int) -> Report:
     )
 
 
-def _arguments() -> list[str]:
-    return verify_arguments()
+def _install(folder: Path) -> str:
+    """Return the interpreter of a fresh environment with the core in it."""
+    venv.create(folder, with_pip=False)
+    target = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(folder)}))
+    shutil.copytree(ROOT / "laminator", target / "laminator")
+    compileall.compile_dir(target, quiet=1)
+    return str(folder / "bin/python")
 
 
 def _run(command: list[str]) -> None:
-    site_packages = next(path for path in sys.path if path.endswith("site-packages"))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{site_packages}"}
+    environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")}
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
