@@ -138,7 +138,7 @@ class AttestationTpm:
 
     def close(self) -> None:
         """Flush the attestation key and close the connection; again does nothing."""
-        if self._esapi.is_closed:
+        if self._esapi.is_closed():
             return
         try:
             if self._ak is not None:
