@@ -20,7 +20,7 @@ from laminator.measure.environment import (
     select_environment,
 )
 from laminator.run.disclosure import Disclosed, disclose
-from laminator.run.filesystem import HOME
+from laminator.run.filesystem import HOME, Bind
 from laminator.run.log import RunLog
 from laminator.run.private_copy import copy_measured
 from laminator.run.request import RunRequest
@@ -61,7 +61,10 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
     )
     *code_records, _ = workload_records(partial)
     log.append(*code_records)
-    interpreter = inspect_interpreter(given, lambda words, folders: ask(words, folders, sandbox))
+    copies = (Bind(executable.path, given.resolve()),)
+    interpreter = inspect_interpreter(
+        given, lambda words, folders: ask(words, folders, sandbox, copies)
+    )
     installed = list_distributions(interpreter.packages)
     distributions = Distributions(installed.digest, len(installed.items))
     workload = partial._replace(distributions=distributions)

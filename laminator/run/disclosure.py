@@ -15,6 +15,8 @@ from typing import NamedTuple
 from laminator.claims import Commitment
 from laminator.measure.environment import SALT_BYTES, commitment
 
+PRIVATE_SUFFIX = ".private"
+
 
 class Opening(NamedTuple):
     """A value and the salt of its commitment."""

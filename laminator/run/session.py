@@ -45,7 +45,7 @@ from laminator.run.attestation import (
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.check_request import check_request
 from laminator.run.code import MeasuredCode, measure_code
-from laminator.run.disclosure import private_file
+from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
 from laminator.run.ledger import RunRecord
 from laminator.run.log import RunLog
 from laminator.run.private_copy import copy_measured, private_place
@@ -53,7 +53,6 @@ from laminator.run.request import RunRequest
 from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
 
-PRIVATE_SUFFIX = ".private"
 _DECLARER = "provider"
 
 
