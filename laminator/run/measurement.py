@@ -4,7 +4,6 @@ Both are maps of deterministic CBOR. The options come from the caller; the order
 attester's and add where the measured bytes lie.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
@@ -49,20 +48,15 @@ class Orders(NamedTuple):
     on: tuple[str, ...]
 
 
-def plain_measurement(measurement: Measurement) -> dict[str, Value]:
-    """Return the measurement as the options of a run request."""
-    return measurement._asdict()
-
-
-def parse_measurement(options: Mapping[str, Value]) -> Measurement:
-    """Parse a run request's options. Raises MalformedError, UsageError."""
-    return _measurement(cast("Value", dict(options)), "options")
+def plain_measurement(measurement: Measurement) -> dict[Key, Value]:
+    """Return the measurement as a map."""
+    return cast("dict[Key, Value]", measurement._asdict())
 
 
 def encode_orders(orders: Orders) -> bytes:
     """Return what `parse_orders` reads."""
     plain: dict[Key, Encodable] = {
-        "measurement": cast("dict[Key, Encodable]", plain_measurement(orders.measurement)),
+        "measurement": plain_measurement(orders.measurement),
         "data": orders.data,
         "labels": orders.labels,
         "on": orders.on,
@@ -74,7 +68,7 @@ def parse_orders(data: bytes) -> Orders:
     """Parse the attester's orders. Raises MalformedError, UsageError."""
     fields = Fields(decode(data, max_bytes=MAX_ORDERS_BYTES), "orders")
     orders = Orders(
-        measurement=fields.take("measurement", _measurement),
+        measurement=fields.take("measurement", parse_measurement),
         data=fields.take("data", text),
         labels=fields.take("labels", _text_or_none),
         on=fields.take("on", array(name)),
@@ -93,7 +87,8 @@ def check_known(names: tuple[str, ...]) -> None:
         raise UsageError("property.twice", "name each property once, and one at least")
 
 
-def _measurement(value: Value, path: str) -> Measurement:
+def parse_measurement(value: Value, path: str) -> Measurement:
+    """Parse what `plain_measurement` returns. Raises MalformedError, UsageError."""
     fields = Fields(value, path)
     texts = array(text)
     measurement = Measurement(

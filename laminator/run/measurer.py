@@ -24,6 +24,7 @@ from laminator.properties.performance import Choices, Setting
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import MAX_ORDERS_BYTES, Measurement, Orders, parse_orders
 from laminator.run.predictions import ask, receive_classes
+from laminator.run.sandbox import make_undumpable
 
 ATTESTER = "the attester"
 MAX_RESULT_BYTES = 4 * 1024 * 1024
@@ -31,14 +32,16 @@ MAX_RESULT_BYTES = 4 * 1024 * 1024
 
 def main(arguments: Sequence[str]) -> int:
     """Measure: `arguments` are the descriptors of the attester's and the model's sockets."""
+    make_undumpable()
     attester, model = (socket.socket(fileno=int(descriptor)) for descriptor in arguments)
     with attester, model:
         orders = receive_frame(attester, MAX_ORDERS_BYTES, ATTESTER)
-        send_frame(attester, encode(_result(orders, model)), ATTESTER)
+        send_frame(attester, encode(obey(orders, model)), ATTESTER)
     return 0
 
 
-def _result(orders: bytes, model: socket.socket) -> dict[Key, Encodable]:
+def obey(orders: bytes, model: socket.socket) -> dict[Key, Encodable]:
+    """Return the result of the attester's orders: the properties, or the error."""
     try:
         properties = measure(parse_orders(orders), model)
     except LaminatorError as error:

@@ -33,7 +33,7 @@ from laminator.run.measurement import (
     parse_orders,
     plain_measurement,
 )
-from laminator.run.measurer import main, measure, parse_result
+from laminator.run.measurer import measure, obey, parse_result
 
 ROWS = 40
 X = [(7 * i) % ROWS for i in range(ROWS)]
@@ -417,13 +417,13 @@ WHAT = Measurement(
 def test_orders_and_options_come_back() -> None:
     orders = Orders(WHAT, "/data", None, ("model", "test"))
     assert parse_orders(encode_orders(orders)) == orders
-    assert parse_measurement(plain_measurement(WHAT)) == WHAT
+    assert parse_measurement(plain_measurement(WHAT), "") == WHAT
 
 
 @pytest.mark.parametrize("properties", [("magic",), ("accuracy", "accuracy")])
 def test_unknown_properties_are_named(properties: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_measurement(plain_measurement(WHAT._replace(properties=properties)))
+        parse_measurement(plain_measurement(WHAT._replace(properties=properties)), "")
     assert caught.value.code in {"property.unknown", "property.twice"}
     assert "accuracy" in caught.value.message or caught.value.code == "property.twice"
 
@@ -456,16 +456,15 @@ def test_the_measurers_process(tmp_path: Path) -> None:
     assert caught.value.code == "data.column"
 
 
-def test_the_measurer_answers_in_this_process_too(tmp_path: Path) -> None:
+def test_the_measurer_answers_errors_too(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(DATA)
     (tmp_path / "code.py").write_text(CONSTANT)
-    ours, theirs = socket.socketpair()
     orders = Orders(measurement(), str(tmp_path / "data.csv"), None, ("model", "test"))
-    with ours, model_process(tmp_path, tmp_path / "code.py") as channel:
-        send_frame(ours, encode_orders(orders), "")
-        assert main([str(theirs.detach()), str(channel.detach())]) == 0
-        (found,) = parse_result(receive_frame(ours, 1 << 20, "measurer"))
-    assert found.source == "measured"
+    with model_process(tmp_path, tmp_path / "code.py") as channel:
+        (found,) = parse_result(cbor.encode(obey(encode_orders(orders), channel)))
+        assert found.source == "measured"
+        failed = cbor.encode(obey(b"", channel))
+    assert _code(lambda: parse_result(failed)) == "cbor.length"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""`laminator evaluate` inside the attester: a model's properties, measured on labelled data.
+
+Two processes, each in a sandbox of its own, share nothing but one socket:
+
+- the measurer runs the attester's own code and has the private copies of data and labels;
+- the model's process runs `laminator.run.model_host` in the user's Python environment and has
+  the private copies of model and code, and no data but the features that the measurer sends.
+
+Without namespaces the data's own path may be readable to the model's process, so everything is
+`reported` then.
+"""
+
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from laminator.cbor import Key, Value
+from laminator.claims import Property
+from laminator.errors import MalformedError, UsageError
+from laminator.fields import Fields, flag, name
+from laminator.run import model_host
+from laminator.run.filesystem import HOME, Bind, Filesystem, merged
+from laminator.run.frames import receive_frame, send_frame
+from laminator.run.ledger import RunRecord
+from laminator.run.measurement import (
+    Measurement,
+    Orders,
+    encode_orders,
+    parse_measurement,
+    plain_measurement,
+)
+from laminator.run.measurer import MAX_RESULT_BYTES, parse_result
+from laminator.run.outcome import Outcome, card_written, ending
+from laminator.run.own_code import own_code
+from laminator.run.places import Handed, Request, plain_places, workload_filesystem
+from laminator.run.request import RunRequest
+from laminator.run.sandbox import NAMESPACES, NONE, OTHER_USER, UID, Job, Process, start
+from laminator.run.session import StartedRun, begin_run, finish_run, write_card
+from laminator.run.setup import Setup
+
+MODEL, LABELS = "model", "labels"
+MEASURER = "the measurer"
+_ROOT = Path("/laminator")
+_HOST = _ROOT / "model_host.py"
+_GRACE_SECONDS = 3.0
+
+
+class Evaluation(NamedTuple):
+    """What the caller asks.
+
+    `data` names the data's input; `has_code` says that the entry script is the model's code, and
+    not the host itself.
+    """
+
+    measurement: Measurement
+    data: str
+    has_code: bool
+
+
+class ModelPaths(NamedTuple):
+    """The model's process: its root, and where it finds host, model and code (or None)."""
+
+    filesystem: Filesystem
+    host: Path
+    model: Path
+    code: Path | None
+    home: Path
+
+
+def plain_evaluation(evaluation: Evaluation) -> dict[str, Value]:
+    """Return the evaluation as a run request's options."""
+    return {
+        "measurement": plain_measurement(evaluation.measurement),
+        "data": evaluation.data,
+        "has_code": evaluation.has_code,
+    }
+
+
+def parse_evaluation(options: Mapping[str, Value]) -> Evaluation:
+    """Parse a run request's options. Raises MalformedError, UsageError."""
+    fields = Fields(cast("dict[Key, Value]", options), "options")
+    evaluation = Evaluation(
+        fields.take("measurement", parse_measurement),
+        fields.take("data", name),
+        fields.take("has_code", flag),
+    )
+    fields.close()
+    return evaluation
+
+
+def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
+    """Measure the model and write the card. Raises LaminatorError; no card is written then."""
+    evaluation = parse_evaluation(request.options)
+    _check_inputs(request, evaluation)
+    types = {MODEL: "model", evaluation.data: "dataset", LABELS: "dataset"}
+    with begin_run(setup, request, record, types) as started:
+        properties = measure_model(started, evaluation)
+        sealed = finish_run(started, properties, {})
+    write_card(sealed, Path(request.card))
+    return card_written(sealed.id)
+
+
+def measure_model(started: StartedRun, evaluation: Evaluation) -> tuple[Property, ...]:
+    """Run the model's process and the measurer; return what it measured.
+
+    Raises what the measurer raised, MachineError where a process cannot be started, and
+    UsageError where the model's process failed.
+    """
+    attester_end, control = socket.socketpair()
+    measurer_end, model_end = socket.socketpair()
+    with (
+        attester_end,
+        control,
+        measurer_end,
+        model_end,
+        _started(_start_model(started, evaluation, model_end.fileno())) as model,
+        _started(_start_measurer(started, control.fileno(), measurer_end.fileno())),
+    ):
+        for theirs in (control, measurer_end, model_end):
+            theirs.close()
+        send_frame(attester_end, encode_orders(_orders(started, evaluation)), MEASURER)
+        result = receive_frame(attester_end, MAX_RESULT_BYTES, MEASURER)
+        properties = _properties(result, model)
+    if started.sandbox.separation != NAMESPACES:
+        return tuple(item._replace(source="reported") for item in properties)
+    return properties
+
+
+def _check_inputs(request: RunRequest, evaluation: Evaluation) -> None:
+    wanted = {MODEL, evaluation.data}
+    wanted |= {LABELS} if evaluation.measurement.labels is None else set()
+    if set(request.inputs) != wanted or request.outputs or len(wanted) == 1:
+        message = f"an evaluation has the inputs {', '.join(sorted(wanted))} and no outputs"
+        raise UsageError("evaluation.inputs", message)
+
+
+def _orders(started: StartedRun, evaluation: Evaluation) -> Orders:
+    labels = started.inputs.get(LABELS)
+    return Orders(
+        measurement=evaluation.measurement,
+        data=str(started.inputs[evaluation.data].copy),
+        labels=None if labels is None else str(labels.copy),
+        on=(MODEL, evaluation.data, *(() if labels is None else (LABELS,))),
+    )
+
+
+def _start_measurer(started: StartedRun, control: int, model: int) -> Process:
+    """Start the measurer: it sees the attester's code and the copies of data and labels."""
+    code = own_code()
+    copies = [item.copy for key, item in started.inputs.items() if key != MODEL]
+    data = Filesystem(read_only=tuple(Bind(copy, copy) for copy in copies))
+    job = Job(
+        command=(*code.words, "measurer", str(control), str(model)),
+        env={"LC_ALL": "C.UTF-8"},
+        cwd=Path("/"),
+        pass_fds=(control, model),
+        stdin=subprocess.DEVNULL,
+    )
+    sandbox = started.sandbox
+    if sandbox.separation != NAMESPACES:
+        sandbox = sandbox._replace(separation=NONE)
+    return start(job, merged(code.filesystem, data), sandbox)
+
+
+def _start_model(started: StartedRun, evaluation: Evaluation, channel: int) -> Process:
+    """Start the model's process: it sees neither data nor labels nor the folders they lie in."""
+    paths = _model_paths(started, evaluation)
+    interpreter = started.request.argv[: started.request.script]
+    words = [str(channel), str(paths.model), *(() if paths.code is None else (str(paths.code),))]
+    job = Job(
+        command=(*interpreter, "-P", "-B", str(paths.host), *words),
+        env={**started.code.environment, "HOME": str(paths.home)},
+        cwd=paths.home,
+        pass_fds=(channel,),
+        network=started.request.network,
+        stdin=subprocess.DEVNULL,
+    )
+    return start(job, paths.filesystem, started.sandbox)
+
+
+def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
+    code, model = started.code, started.inputs[MODEL]
+    script = _ROOT / "code" / code.script_path.name if evaluation.has_code else _HOST
+    paths = Request(
+        script=Handed(script, code.script),
+        cwd=HOME,
+        home=Path.home(),
+        interpreter=code.interpreter,
+        interpreter_copy=code.executable,
+        inputs={MODEL: Handed(_ROOT / "model" / model.given.name, model.copy)},
+        outputs={},
+        hidden=(started.place, *(at.given for key, at in started.inputs.items() if key != MODEL)),
+        network=started.request.network,
+    )
+    places = started.place / "model-process"
+    places.mkdir()
+    if started.sandbox.separation != NAMESPACES:
+        return _plain_paths(started, evaluation, paths, places)
+    plan = workload_filesystem(paths, places)
+    host = Filesystem(read_only=(Bind(Path(model_host.__file__), _HOST),))
+    filesystem = merged(plan.filesystem, host) if evaluation.has_code else plan.filesystem
+    seen = script if evaluation.has_code else None
+    return ModelPaths(filesystem, _HOST, plan.inputs[MODEL], seen, plan.home)
+
+
+def _plain_paths(
+    started: StartedRun, evaluation: Evaluation, paths: Request, places: Path
+) -> ModelPaths:
+    """Without namespaces the model's process finds everything where it lies."""
+    owner = OTHER_USER if started.sandbox.separation == UID else None
+    if owner is not None:
+        started.place.chmod(0o711)
+    plan = plain_places(paths, places, owner=owner)
+    own, script = Path(model_host.__file__), started.code.script
+    host, seen = (own, script) if evaluation.has_code else (script, None)
+    return ModelPaths(plan.filesystem, host, plan.inputs[MODEL], seen, plan.home)
+
+
+def _properties(result: bytes, model: Process) -> tuple[Property, ...]:
+    """Return what was measured; where the model's process failed, say how it ended."""
+    try:
+        return parse_result(result)
+    except MalformedError as error:
+        if error.code != "frame.ended":
+            raise
+        try:
+            status = model.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise error from None
+        message = f"the model's process {ending(status.code)} before it had answered"
+        raise UsageError("model.failed", f"{message}; no card is written") from error
+
+
+@contextmanager
+def _started(process: Process) -> Iterator[Process]:
+    """Have a process ended, with all that it started, when the block is left."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.popen.wait()
