@@ -92,15 +92,15 @@ def split_sequence(data: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, .
 
 
 def _append(out: bytearray, value: Encodable, depth: int) -> None:
-    if isinstance(value, Mapping):
-        _append_map(out, value, depth)
-    elif isinstance(value, str):
+    if isinstance(value, str):
         text = _utf8(value)
         _append_head(out, _TEXT, len(text))
         out += text
     elif isinstance(value, bytes):
         _append_head(out, _BYTES, len(value))
         out += value
+    elif isinstance(value, Mapping):
+        _append_map(out, value, depth)
     elif isinstance(value, Sequence):
         _check_depth(depth)
         _append_head(out, _ARRAY, len(value))
