@@ -10,9 +10,9 @@ and is imported when a card carries its media type. Nothing else here knows the 
 
 import datetime as dt
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from laminator.appraise.result import Check, failed, not_checked, passed
 from laminator.appraise.trust import TrustStore
@@ -49,13 +49,11 @@ class Findings(NamedTuple):
     counter_attest: bytes | None = None
 
 
-class EvidenceKind(Protocol):
-    """What a module of one kind of evidence offers."""
+class EvidenceKind(NamedTuple):
+    """What a module of one kind of evidence offers; `appraise` raises nothing."""
 
-    KIND: str
-
-    def appraise(self, card: Card, index: int, setting: Setting) -> Findings:
-        """Judge the card's evidence number `index`. Raises nothing: what is malformed fails."""
+    name: str
+    appraise: Callable[[Card, int, Setting], Findings]
 
 
 def appraise_evidence(card: Card, setting: Setting) -> Findings:
@@ -87,7 +85,7 @@ def check_evidence_set(card: Card, kinds: tuple[EvidenceKind | None, ...]) -> Ch
             media_type = shown(message.media_type)
             return failed("evidence.set", f"evidence of the unknown media type {media_type}")
     listed = tuple(ref.kind for ref in card.claims.evidence)
-    carried = tuple(kind.KIND for kind in kinds if kind is not None)
+    carried = tuple(kind.name for kind in kinds if kind is not None)
     if listed != carried:
         detail = f"the claims list {shown(listed)}, the card carries {shown(carried)}"
         return failed("evidence.set", detail)
@@ -103,8 +101,11 @@ def check_vouchers(card: Card) -> tuple[Check, ...]:
 
 
 def _kind(media_type: str) -> EvidenceKind | None:
-    module = MODULES.get(media_type)
-    return None if module is None else cast("EvidenceKind", importlib.import_module(module))
+    name = MODULES.get(media_type)
+    if name is None:
+        return None
+    module = importlib.import_module(name)
+    return EvidenceKind(module.KIND, module.appraise)
 
 
 def _weakest_root(roots: set[str]) -> str:

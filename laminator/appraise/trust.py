@@ -19,12 +19,12 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.ak_extension import ANCHOR_KINDS
+from laminator.evidence.encodings import Encoding
 
 LOWEST_KIND = "simulated"
 MAX_ANCHOR_FILE = 256 * 1024

@@ -8,7 +8,6 @@ import datetime as dt
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ObjectIdentifier
 
 from laminator.appraise.algorithms import chain_weakness
@@ -19,6 +18,7 @@ from laminator.appraise.trust import LOWEST_KIND, TrustStore, parse_certificate
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.ak_extension import AK_EXTENSION_OID, AkExtension, parse_ak_extension
+from laminator.evidence.encodings import Encoding, PublicFormat
 
 AK_EKU = ObjectIdentifier("2.23.133.8.3")
 

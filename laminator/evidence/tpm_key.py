@@ -1,13 +1,14 @@
 """TPM public areas as keys of `cryptography`, and signatures over TPMS_ATTEST by them."""
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from laminator.digest import Digest, sha256
 from laminator.errors import MalformedError
 from laminator.evidence import tpm_wire as wire
+from laminator.evidence.encodings import Encoding, PublicFormat
 from laminator.evidence.tpm_structures import (
     EccPublic,
     EcdsaSignature,
@@ -46,7 +47,7 @@ def public_key(public: Public) -> PublicKey:
 def spki(public: Public) -> bytes:
     """Return the key's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) in DER. Raises MalformedError."""
     return public_key(public).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     )
 
 
