@@ -33,7 +33,8 @@ _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 
 Write = Callable[[memoryview], None]
-Sink = Callable[[str, os.stat_result], tuple[Write, Callable[[], None]]]
+Finish = Callable[[], None]
+Sink = Callable[[str, os.stat_result], tuple[Write, Finish]]
 """Given a relative path and what fstat says, returns a writer and what to call at the end."""
 
 

@@ -15,13 +15,14 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from laminator.digest import Digest
 from laminator.errors import MachineError, UsageError, shown
 from laminator.measure.files import (
+    Finish,
     Measured,
     Sink,
     Write,
@@ -81,20 +82,21 @@ def copy_measured(source: Path, destination: Path) -> PrivateCopy:
     """
     descriptor = open_source(source)
     try:
-        return PrivateCopy(copy_descriptor(descriptor, destination), destination)
+        return PrivateCopy(_copy(descriptor, destination, writable=False), destination)
+    except OSError as error:
+        raise _failure(error, destination) from error
     finally:
         os.close(descriptor)
 
 
-def copy_descriptor(descriptor: int, destination: Path, *, writable: bool = False) -> Measured:
-    """Copy an open file or folder to the new path `destination`; raises as `copy_measured`."""
+def _copy(descriptor: int, destination: Path, *, writable: bool) -> Measured:
+    """Copy an open file or folder to a new path; whatever is raised, nothing is left there."""
+    if destination.is_symlink() or destination.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     try:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             destination.mkdir()
         return measure_descriptor(descriptor, _sink(destination, writable=writable))
-    except OSError as error:
-        remove(destination)
-        raise _failure(error, destination) from error
     except BaseException:
         remove(destination)
         raise
@@ -142,7 +144,7 @@ def store(place: Path, path: str, destination: Path) -> Measured:
     temporary = destination.parent / f".laminator-{secrets.token_hex(8)}"
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        measured = copy_descriptor(descriptor, temporary, writable=True)
+        measured = _copy(descriptor, temporary, writable=True)
         if measured.files == 0:
             raise UsageError("output.empty", f"an output without a file: {shown(str(destination))}")
         _synchronise(temporary)
@@ -176,7 +178,7 @@ def _open_up(folder: Path) -> None:
 
 
 def _sink(destination: Path, *, writable: bool) -> Sink:
-    def sink(path: str, status: os.stat_result) -> tuple[Write, Callable[[], None]]:
+    def sink(path: str, status: os.stat_result) -> tuple[Write, Finish]:
         target = destination / path
         if "/" in path:
             target.parent.mkdir(parents=True, exist_ok=True)
