@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+BUILT_IN = (".pt2", ".onnx")
 LENGTH_BYTES = 4
 CODE_MODULE = "laminator_model_code"
 TEXT, IMAGE = "text", "image"

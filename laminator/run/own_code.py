@@ -33,8 +33,8 @@ def own_code() -> OwnCode:
     if not entry.is_file() or not linkers:
         return _installed()
     program = str(copy / "bin" / Path(sys.executable).name)
-    linker = (str(linkers[0]), "--argv0", program, "--library-path", str(libraries), program)
-    words = (*linker, "-I", "-S", "-B", str(entry))
+    linker = (str(linkers[0]), "--inhibit-cache", "--argv0", program)
+    words = (*linker, "--library-path", str(libraries), program, "-I", "-S", "-B", str(entry))
     return OwnCode(words, Filesystem(read_only=(Bind(copy, copy),)))
 
 
