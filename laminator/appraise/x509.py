@@ -13,7 +13,7 @@ from cryptography.x509.oid import ObjectIdentifier
 from laminator.appraise.algorithms import chain_weakness
 from laminator.appraise.chain import Chain, ChainSearch, find_chain
 from laminator.appraise.crl import check_revocation
-from laminator.appraise.result import PASS, Check, failed, not_checked, passed
+from laminator.appraise.result import FAIL, Check, failed, not_checked, passed
 from laminator.appraise.trust import LOWEST_KIND, TrustStore, parse_certificate
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
@@ -158,11 +158,9 @@ def _check_validity(search: ChainSearch, chain: Chain, at: dt.datetime) -> Check
 def _verified(
     checks: tuple[Check, ...], chain: Chain | None, extension: AkExtension | str
 ) -> VerifiedAk | None:
-    if any(check.verdict != PASS and check.id != "ak.revocation" for check in checks):
-        return None
-    if any(check.verdict == "fail" for check in checks):
-        return None
     if chain is None or isinstance(extension, str):
+        return None
+    if any(check.verdict == FAIL for check in checks):
         return None
     kind = lowered(chain.anchor.kind, extension.anchor)
     return VerifiedAk(

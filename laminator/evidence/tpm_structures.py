@@ -224,17 +224,18 @@ def marshal_attest(attest: Attest) -> bytes:
     head += sized(attest.qualified_signer) + sized(attest.extra_data)
     head += uint64(clock.clock) + uint32(clock.reset_count) + uint32(clock.restart_count)
     head += bytes([clock.safe]) + uint64(attest.firmware_version)
-    match attest.attested:
-        case Quote(selections, pcr_digest):
-            banks = b"".join(
-                uint16(bank.algorithm) + bytes([len(bank.bitmap)]) + bank.bitmap
-                for bank in selections
-            )
-            return head + uint32(len(selections)) + banks + sized(pcr_digest)
-        case NvCertification(index_name, offset, contents):
-            return head + sized(index_name) + uint16(offset) + sized(contents)
-        case bytes() as other:
-            return head + other
+    attested = attest.attested
+    if isinstance(attested, Quote):
+        banks = b"".join(
+            uint16(bank.algorithm) + bytes([len(bank.bitmap)]) + bank.bitmap
+            for bank in attested.selections
+        )
+        return head + uint32(len(attested.selections)) + banks + sized(attested.pcr_digest)
+    if isinstance(attested, NvCertification):
+        return (
+            head + sized(attested.index_name) + uint16(attested.offset) + sized(attested.contents)
+        )
+    return head + attested
 
 
 def parse_signature(data: bytes) -> Signature:

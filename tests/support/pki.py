@@ -173,7 +173,7 @@ def crl(
         builder = builder.add_extension(extension, critical=critical)
     for entry in spec.revoked:
         builder = builder.add_revoked_certificate(_entry(entry))
-    return builder.sign(signer, hashes.SHA256())
+    return builder.sign(signer, None if _is_edwards(signer) else hashes.SHA256())
 
 
 def store(
@@ -190,12 +190,16 @@ def der(certificate: x509.Certificate) -> bytes:
 
 
 def _sign(builder: x509.CertificateBuilder, spec: Spec, issuer_key: PrivateKey) -> x509.Certificate:
-    if isinstance(issuer_key, ed25519.Ed25519PrivateKey):
+    if _is_edwards(issuer_key):
         return builder.sign(issuer_key, None)
     if spec.pss:
         pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
         return builder.sign(issuer_key, spec.hash, rsa_padding=pss)
     return builder.sign(issuer_key, spec.hash)
+
+
+def _is_edwards(key: PrivateKey) -> bool:
+    return isinstance(key, ed25519.Ed25519PrivateKey)
 
 
 def _extensions(spec: Spec) -> list[Extra]:
