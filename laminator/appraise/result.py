@@ -4,7 +4,7 @@ A check that could not be made is ``not-checked`` and never counts as passed.
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from laminator.cbor import Value
@@ -61,6 +61,7 @@ class Statement(NamedTuple):
     source: str
     measurer: str
     on: tuple[str, ...]
+    parameters: Mapping[str, Value]
     rests_on: str
     chosen_by: str | None = None
     unit: str | None = None

@@ -219,6 +219,7 @@ def _statement(item: Property, claims: Claims, trust: Trust, policy: Policy) -> 
         source=item.source,
         measurer=item.measurer,
         on=item.on,
+        parameters=item.parameters,
         rests_on=_RESTS_ON.get(item.source, by_attester),
         chosen_by=chosen_by(item, claims, policy.references.data) if measured else None,
         unit=item.unit,

@@ -57,6 +57,7 @@ def _statement(statement: Statement) -> dict[str, object]:
         "source": statement.source,
         "measurer": statement.measurer,
         "on": list(statement.on),
+        "parameters": value_to_json(statement.parameters),
         "rests-on": statement.rests_on,
         "data-chosen-by": statement.chosen_by,
         "unit": statement.unit,

@@ -6,12 +6,13 @@ from laminator.claims import Interval
 from laminator.report.text import safe
 
 VALUE_LIMIT = 200
+DIMENSIONLESS = "1"
 
 
 def value_text(value: object, unit: str | None = None, interval: Interval | None = None) -> str:
     """Return a value with its unit and interval; nested values in brackets, bytes as hex."""
     parts = [safe(_plain(value), limit=VALUE_LIMIT)]
-    if unit is not None:
+    if unit not in (None, DIMENSIONLESS):
         parts.append(safe(unit))
     if interval is not None:
         level = f"{100 * interval.confidence:g} %"
