@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from laminator.appraise.trust import Anchor, TrustStore
 from laminator.evidence.ak_extension import AK_EXTENSION_OID, AkExtension, encode_ak_extension
 
-NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 YEAR = dt.timedelta(days=365)
 AK_EKU = "2.23.133.8.3"
