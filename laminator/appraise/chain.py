@@ -38,19 +38,17 @@ def find_chain(
 ) -> ChainSearch:
     """Look for a path from the first of `certificates` over the others to one of `anchors`.
 
-    Where none holds at `at`, one that held at another time is looked for, so that an expired
-    certificate is told apart from a foreign one. The lowest kind of anchor is tried first: an
-    authority that is pinned as simulated too counts as simulated.
+    Where none holds at `at`, one that held when the first certificate began is looked for, so
+    that an expired path is told apart from a foreign one. The lowest kind of anchor is tried
+    first: an authority that is pinned as simulated too counts as simulated. The first certificate
+    is never its own anchor.
     """
     chain, detail = _search(certificates, anchors, at)
     if chain is not None:
         return ChainSearch(chain, in_time=True, detail="")
-    starts = {item.not_valid_before_utc for item in certificates}
-    starts |= {anchor.certificate.not_valid_before_utc for anchor in anchors}
-    for start in sorted(starts, reverse=True):
-        chain, _ = _search(certificates, anchors, start)
-        if chain is not None:
-            return ChainSearch(chain, in_time=False, detail="")
+    chain, _ = _search(certificates, anchors, certificates[0].not_valid_before_utc)
+    if chain is not None:
+        return ChainSearch(chain, in_time=False, detail="")
     return ChainSearch(None, in_time=False, detail=detail)
 
 
@@ -59,7 +57,9 @@ def _search(
 ) -> tuple[Chain | None, str]:
     detail = "no anchor of a kind that attestation keys can have"
     for kind in _AK_ANCHOR_KINDS:
-        pinned = {anchor.certificate: anchor for anchor in anchors if anchor.kind == kind}
+        of_kind = (anchor for anchor in anchors if anchor.kind == kind)
+        pinned = {anchor.certificate: anchor for anchor in of_kind}
+        pinned.pop(certificates[0], None)
         if not pinned:
             continue
         try:

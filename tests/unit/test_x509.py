@@ -220,6 +220,12 @@ def test_a_root_that_the_card_carries_is_no_anchor() -> None:
     no_chain(verify_ak_certificate(carried, der_spki(chain.key), trust, NOW))
 
 
+def test_the_attestation_keys_own_certificate_is_no_anchor() -> None:
+    chain = Chain()
+    trust = TrustStore((Anchor("tpm", chain.leaf),), chain.crls)
+    no_chain(chain.appraise(trust), "no anchor")
+
+
 def test_a_missing_intermediate() -> None:
     chain = Chain()
     no_chain(verify_ak_certificate(chain.carried[:1], der_spki(chain.key), chain.trust, NOW))
