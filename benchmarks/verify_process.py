@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.golden import ROOT, verify_arguments
 from benchmarks.timing import Report, arguments, interleave, medians, paired_ratio, show
 
-MAIN = "import sys; from laminator.cli.main import main; sys.exit(main())"
+CONSOLE = "from laminator.cli.main import console; console()"
 BARE = "import cryptography.x509, cbor2"
 
 
@@ -24,7 +24,7 @@ def measure(rounds: int) -> Report:
     """Time both processes `rounds` times."""
     with tempfile.TemporaryDirectory() as folder:
         python = _install(Path(folder))
-        verify = [python, "-P", "-c", MAIN, "verify", *verify_arguments()]
+        verify = [python, "-P", "-c", CONSOLE, "verify", *verify_arguments()]
         seconds = interleave(
             {
                 "laminator verify": lambda: _run(verify),

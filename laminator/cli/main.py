@@ -116,17 +116,24 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
-    module = importlib.import_module(verb.module)
-    failure_status: int = getattr(module, "FAILURE_STATUS", USAGE_STATUS)
+def build_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of the verb `name`, with its options and help."""
+    module = importlib.import_module(VERBS[name].module)
     parser = _Parser(
         prog=f"laminator {name}",
         description=module.HELP,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
     )
-    parser.failure_status = failure_status
+    parser.failure_status = getattr(module, "FAILURE_STATUS", USAGE_STATUS)
     module.configure(parser)
+    return parser
+
+
+def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
+    module = importlib.import_module(verb.module)
+    failure_status: int = getattr(module, "FAILURE_STATUS", USAGE_STATUS)
+    parser = build_parser(name)
     args = parser.parse_args(getattr(module, "prepare", list)(arguments))
     try:
         status: int = module.run(args)
