@@ -7,8 +7,7 @@ forger with an unrestricted key could. Typical use::
     bad = world._replace(end=world.end._replace(extra_data=bytes(32)))
     checks = forge.checks(bad)                 # only tpm.binding fails
     card_bytes = forge.card_bytes(bad)         # the same as a card, all attestations signed
-    result = forge.verify(bad)                 # the whole verifier, under a policy that accepts
-                                               # the honest world
+    result = verifying.judge(bad)              # the whole verifier
 
 `world(machine, claims, counter)` makes everything anew and consistent after a change further up.
 `evidence(world)` gives the carried bytes, to change below the signature.
@@ -25,10 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from laminator.appraise.policy import Policy, References
-from laminator.appraise.result import Check, VerificationResult
+from laminator.appraise.result import Check
 from laminator.appraise.trust import TrustStore
-from laminator.appraise.verify import verify as verify_card
 from laminator.card import Card, ConceptualMessage, binding, encode_card
 from laminator.claims import Claims, EvidenceRef, Launch, LogSummary
 from laminator.claims_codec import encode_claims
@@ -48,14 +45,6 @@ from laminator.evidence.tpm_key import key_digest, spki
 
 NOW = pki.NOW
 LAUNCH = Launch("drtm-simulated", sha256(b"the attester's manifest"))
-POLICY = Policy(
-    name="forge",
-    roots=("simulated",),
-    coverage="launch",
-    coverage_named=True,
-    references=References(launch=frozenset({sha256(b"the attester's manifest")})),
-    data_chosen_by="provider",
-)
 FIRMWARE = 0x2026_0001_0002_0003
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -256,14 +245,6 @@ def checks(world_: World, carried: tpm.TpmEvidence | None = None) -> dict[str, C
     parsed = tpm.parse_tpm_evidence(made.evidence[0].value)
     expected = tpm.expect(made, made.claims.evidence[0], endorsed)
     return {check.id: check for check in tpm.check_tpm_evidence(parsed, expected)}
-
-
-def verify(
-    world_: World, carried: tpm.TpmEvidence | None = None, policy: Policy = POLICY
-) -> VerificationResult:
-    """Return the whole verifier's result for the world's card, with the machine's own trust."""
-    data = card_bytes(world_, carried)
-    return verify_card(data, policy, trust=world_.machine.trust, now=NOW)
 
 
 def failing(found: dict[str, Check]) -> set[str]:
