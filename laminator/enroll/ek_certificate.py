@@ -7,6 +7,7 @@ What OpenSSL leaves open (weak hashes, certificates without basic constraints) i
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import crypto
 
 from laminator.enroll.refusal import EnrolmentRefusedError
@@ -29,6 +31,12 @@ _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _LEAST_RSA_BITS = 2048
 _MAX_CERTIFICATE = 16 * 1024
 _MAX_CHAIN = 8
+_UNREADABLE = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 # X509_verify_cert's results (openssl/x509_vfy.h).
 _CODES = {
@@ -79,10 +87,15 @@ def parse_certificate(data: bytes) -> x509.Certificate:
     if len(data) > _MAX_CERTIFICATE:
         raise MalformedError("certificate.size", f"more than {_MAX_CERTIFICATE} bytes")
     try:
-        certificate = x509.load_der_x509_certificate(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(data)
+            positive = certificate.serial_number > 0
         certificate.extensions  # noqa: B018  # extensions are parsed on first use
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise MalformedError("certificate.der", "not a certificate that can be read") from error
+    if not positive:
+        raise MalformedError("certificate.serial", "the serial number is not positive")
     return certificate
 
 
