@@ -1,0 +1,74 @@
+"""The attester's confinement: namespaces in which the machine's folder is not there.
+
+bubblewrap gives the attester user, mount, pid, ipc and uts namespaces, no capability, no device
+but the harmless ones. An empty read-only folder lies over the machine's, and in it the copy of
+the attester's code. The attester may make further namespaces for its workload; nothing in them
+uncovers what is hidden, because mounts that come from a more privileged namespace are locked.
+
+Linux maps user id 0 into a nested namespace only for holders of CAP_SETFCAP, so that root's
+attester has another user id inside. It is root's outside, without capabilities: what root may
+write without any, such as kernel parameters in a fresh /proc, stays writable to it.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from enclave_sim.folder import Folder
+
+_INSIDE_ID = 1000
+_PROBE_SECONDS = 20.0
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+_PRELOAD = Path("/etc/ld.so.preload")
+
+
+def seen_at(folder: Folder) -> Path:
+    """Return where the attester sees the copy of its code."""
+    return folder.root / "attester"
+
+
+def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
+    """Return the words that run a command confined, with the code in `copy`.
+
+    bubblewrap writes JSON lines to `status_fd`: the confined process group's id, the exit status.
+    """
+    hidden, code = str(folder.root), str(seen_at(folder))
+    options = ["--bind", "/", "/", *_devices()]
+    options += ["--tmpfs", hidden, "--ro-bind", str(copy), code, "--remount-ro", hidden]
+    if _PRELOAD.exists():  # code for every process, by the host's owner
+        options += ["--ro-bind", os.devnull, str(_PRELOAD)]
+    options += [f"--unshare-{name}" for name in ("user", "pid", "ipc", "uts")]
+    if os.geteuid() == 0:
+        options += ["--uid", str(_INSIDE_ID), "--gid", str(_INSIDE_ID)]
+    options += ["--proc", "/proc", "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
+    return ["bwrap", *options, "--json-status-fd", str(status_fd), "--chdir", "/", "--"]
+
+
+def _devices() -> list[str]:
+    """Return options for a /dev without disks and other hardware.
+
+    bubblewrap's own ``--dev`` would cover parts of /proc, after which Linux lets no nested
+    namespace mount a fresh /proc.
+    """
+    options = ["--tmpfs", "/dev"]
+    for name in _DEVICES:
+        options += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
+    for name, target in _LINKS.items():
+        options += ["--symlink", target, f"/dev/{name}"]
+    return [*options, "--bind-try", "/dev/shm", "/dev/shm"]  # noqa: S108
+
+
+def is_possible(folder: Folder) -> bool:
+    """Say whether a process can be confined here, by trying it."""
+    try:
+        command = [*words(folder, folder.hidden, 2), "/bin/true"]
+        done = subprocess.run(command, check=False, capture_output=True, timeout=_PROBE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
