@@ -1,6 +1,7 @@
 """Cards that refer to each other by id: a DAG, since an id is a digest of what refers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from laminator.appraise.result import Check, VerificationResult, failed, not_checked, passed
 from laminator.card import Card, parse_card
@@ -9,16 +10,29 @@ from laminator.digest import Digest
 from laminator.errors import MalformedError
 
 MAX_LINEAGE_DEPTH = 32
-"""Cards on the way from the judged card to the oldest that it builds on."""
+"""Cards on the longest way from a card that another one refers to down to the oldest."""
 
 Judge = Callable[[Card], VerificationResult]
 
 
-def index_cards(cards: Iterable[bytes]) -> dict[bytes, tuple[Card, ...]]:
-    """Return the parsable cards by id; an id covers the claims, so several cards may share it.
+class Given(NamedTuple):
+    """The cards given: by id, which several cards may share since it covers the claims alone.
 
-    What cannot be parsed is left out: no card refers to it.
+    `depths` are the numbers of cards on the longest way down, by id.
     """
+
+    cards: Mapping[bytes, tuple[Card, ...]]
+    depths: Mapping[bytes, int]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all inputs and outputs."""
+        claims = [candidates[0].claims for candidates in self.cards.values()]
+        return frozenset(name for each in claims for name in (*each.inputs, *each.outputs))
+
+
+def index_cards(cards: Iterable[bytes]) -> Given:
+    """Return the cards that can be parsed; no card refers to the others."""
     index: dict[bytes, tuple[Card, ...]] = {}
     for data in cards:
         try:
@@ -26,17 +40,17 @@ def index_cards(cards: Iterable[bytes]) -> dict[bytes, tuple[Card, ...]]:
         except MalformedError:
             continue
         index[card.id] = (*index.get(card.id, ()), card)
-    return index
+    return Given(index, _depths(index))
 
 
-def check_lineage(
-    claims: Claims, index: Mapping[bytes, tuple[Card, ...]], judge: Judge
-) -> Iterator[Check]:
+def check_lineage(claims: Claims, given: Given, judge: Judge) -> Iterator[Check]:
     """`lineage.<name>`: the card that made input <name> is accepted and has that very artifact."""
     for name, id_ in (claims.cards or {}).items():
         check_id = f"lineage.{name}"
-        candidates = index.get(id_, ())
-        if candidates:
+        candidates = given.cards.get(id_, ())
+        if given.depths.get(id_, 0) > MAX_LINEAGE_DEPTH:
+            yield failed(check_id, f"more than {MAX_LINEAGE_DEPTH} cards deep")
+        elif candidates:
             yield _check_parent(check_id, claims.inputs[name].digest, candidates, judge)
         else:
             yield not_checked(check_id, f"card {id_.hex()} was not given")
@@ -50,6 +64,21 @@ def _check_parent(id_: str, digest: Digest, candidates: tuple[Card, ...], judge:
         return passed(id_, f"an accepted {candidates[0].claims.kind} card vouches for {digest}")
     failures = ", ".join(dict.fromkeys(check.id for check in results[0].failures()))
     return failed(id_, f"the card that vouches for {digest} is rejected: {failures}")
+
+
+def _depths(index: Mapping[bytes, tuple[Card, ...]]) -> dict[bytes, int]:
+    """Return each card's depth. Every way ends: a card's id is a digest over those it names."""
+    depths: dict[bytes, int] = {}
+    pending = list(index)
+    while pending:
+        named = (index[pending[-1]][0].claims.cards or {}).values()
+        below = [id_ for id_ in named if id_ in index]
+        unknown = [id_ for id_ in below if id_ not in depths]
+        if unknown:
+            pending += unknown
+        else:
+            depths[pending.pop()] = 1 + max((depths[id_] for id_ in below), default=0)
+    return depths
 
 
 def offered(claims: Claims) -> frozenset[Digest]:

@@ -4,6 +4,7 @@
 is a UsageError that names the key, never a check.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,7 +19,6 @@ from laminator.fields import (
     Parse,
     array,
     choice,
-    finite,
     flag,
     malformed,
     name,
@@ -219,6 +219,12 @@ def _age(value: Value, path: str) -> int:
     return int(match[1]) * _AGE_SECONDS[match[2]]
 
 
+def _number(value: Value, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise malformed(path, "a finite number", value)
+    return float(value)
+
+
 def _one_or_more(parse: Parse[str]) -> Parse[tuple[str, ...]]:
     """Return a parser of one item or of an array of them, without repetition."""
 
@@ -239,8 +245,8 @@ def _rule(value: Value, path: str) -> PropertyRule:
         sources=fields.take("source", _one_or_more(choice(*SOURCES))),
         on=_or(fields.optional("on", _one_or_more(name)), ()),
         measurers=_or(fields.optional("measurer", _one_or_more(text)), ()),
-        least=fields.optional("min", finite),
-        most=fields.optional("max", finite),
+        least=fields.optional("min", _number),
+        most=fields.optional("max", _number),
         bound=fields.optional("bound", choice(*BOUNDS)),
         required=_or(fields.optional("required", flag), True),
     )

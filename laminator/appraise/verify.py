@@ -9,7 +9,8 @@ from laminator.appraise.caveats import Appraised, caveats
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
-from laminator.appraise.lineage import MAX_LINEAGE_DEPTH, check_lineage, index_cards
+from laminator.appraise.lineage import Given as GivenCards
+from laminator.appraise.lineage import check_lineage, index_cards
 from laminator.appraise.policy import BUILT_IN, Policy
 from laminator.appraise.result import (
     Check,
@@ -55,18 +56,17 @@ class Given(TypedDict):
 class Question(NamedTuple):
     """Everything that decides the result of a card.
 
-    `cards` are those given, by card id, `names` those of their inputs and outputs. `judged` holds
-    the results of cards met in lineage, by object, so that each is judged once in one call.
+    `names` are those of all given cards' inputs and outputs. `judged` holds the results of cards
+    met in lineage, by object, so that each is judged once in one call.
     """
 
     policy: Policy
     setting: Setting
-    cards: Mapping[bytes, tuple[Card, ...]]
+    cards: GivenCards
     names: frozenset[str]
     judged: dict[int, VerificationResult]
     nonce: bytes | None = None
     artifacts: Mapping[str, Digest] = {}
-    depth: int = 0
 
 
 def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
@@ -89,7 +89,7 @@ def verify_all(
         policy=policy,
         setting=Setting(given["trust"], given["now"]),
         cards=index,
-        names=_names(index),
+        names=index.names,
         judged={},
         nonce=given.get("nonce"),
         artifacts=given.get("artifacts", {}),
@@ -178,12 +178,7 @@ def _appraise_trust(evidence: Findings, policy: Policy) -> Trust:
 
 
 def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
-    below = question._replace(
-        policy=question.policy.for_lineage(), nonce=None, artifacts={}, depth=question.depth + 1
-    )
-    if below.depth > MAX_LINEAGE_DEPTH:
-        ids = (f"lineage.{name}" for name in card.claims.cards or ())
-        return tuple(failed(id_, f"more than {MAX_LINEAGE_DEPTH} cards deep") for id_ in ids)
+    below = question._replace(policy=question.policy.for_lineage(), nonce=None, artifacts={})
 
     def judge(parent: Card) -> VerificationResult:
         if id(parent) not in below.judged:
@@ -198,11 +193,6 @@ def _check_endorsements(card: Card) -> tuple[Check, ...]:
         return ()
     detail = f"{len(card.endorsements)} endorsement(s), of kinds that are not understood"
     return (not_checked("card.endorsements", detail),)
-
-
-def _names(cards: Mapping[bytes, tuple[Card, ...]]) -> frozenset[str]:
-    claims = [candidates[0].claims for candidates in cards.values()]
-    return frozenset(name for each in claims for name in (*each.inputs, *each.outputs))
 
 
 def _statements(claims: Claims, trust: Trust, policy: Policy) -> tuple[Statement, ...]:

@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(cards)
     else:
-        print("\n\n".join(f"{safe(file.name)}\n{card_text(card)}" for file, card in cards))
+        print(NOT_VERIFIED)
+        for file, card in cards:
+            print(f"\n{safe(file.name)}\n{card_text(card)}")
     return 0
 
 

@@ -13,11 +13,10 @@ _MAX_ROWS = 200
 
 
 def card_text(card: Card) -> str:
-    """Return what an unverified card says, after a line that says that it is unverified."""
+    """Return what an unverified card says; the caller prints NOT_VERIFIED first."""
     claims = card.claims
     return "\n".join(
         (
-            NOT_VERIFIED,
             *_rows("card", _about(card)),
             *_rows("code", _code(claims)),
             *_rows("inputs", _artifacts(claims.inputs)),
