@@ -126,7 +126,7 @@ def inspect_interpreter(given: Path, ask: Ask) -> Interpreter:
     Raises UsageError if it is not a Python interpreter, MachineError if it gives no answer.
     """
     executable = given.resolve()
-    _check_binary(executable)
+    check_binary(executable)
     prefix, settings = _virtual_environment(given)
     folders = [executable.parent.parent]
     if prefix is not None:
@@ -245,7 +245,8 @@ def _all_paths(value: object) -> bool:
     )
 
 
-def _check_binary(executable: Path) -> None:
+def check_binary(executable: Path) -> None:
+    """Check that `executable` is no script in an interpreter's place. Raises UsageError."""
     try:
         with executable.open("rb") as file:
             head = file.read(2)

@@ -4,16 +4,27 @@ import sys
 from pathlib import Path
 
 
-def bubblewrap() -> tuple[str, ...]:
-    """Return the words that run bubblewrap.
+def attester_copy() -> Path | None:
+    """Return the folder of the measured copy of code that this process runs from, if it does.
 
     A launched attester is a copy (`laminator.measure.attester_code`): bin/python3 beside
-    bin/bwrap, with the linker and all libraries in so/. The copied linker runs the copied
-    program. Elsewhere it is the system's `bwrap`.
+    bin/bwrap, with the linker and all libraries in so/.
     """
-    copy = Path(sys.executable).parent
-    program, libraries = copy / "bwrap", copy.parent / "so"
-    linkers = sorted(libraries.glob("ld-*.so*"))
-    if not program.is_file() or not linkers:
+    root = Path(sys.executable).parent.parent
+    return root if (root / "bin" / "bwrap").is_file() and _linkers(root) else None
+
+
+def bubblewrap() -> tuple[str, ...]:
+    """Return the words that run bubblewrap: the copied program by the copied linker.
+
+    Outside of a copy it is the system's `bwrap`.
+    """
+    root = attester_copy()
+    if root is None:
         return ("bwrap",)
-    return (str(linkers[0]), "--library-path", str(libraries), str(program))
+    linker, libraries = _linkers(root)[0], root / "so"
+    return (str(linker), "--library-path", str(libraries), str(root / "bin" / "bwrap"))
+
+
+def _linkers(root: Path) -> list[Path]:
+    return sorted((root / "so").glob("ld-*.so*"))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from laminator.errors import UsageError, shown
+from laminator.measure.environment import check_binary
 from laminator.run.request import RunRequest
 
 
@@ -22,6 +23,7 @@ def _check_files(request: RunRequest) -> None:
     for what, path in files.items():
         if not path.is_file() or not os.access(path, os.R_OK):
             raise UsageError(f"request.{what}", f"cannot read the {what} {shown(str(path))}")
+    check_binary(Path(request.argv[0]).resolve())
     for name, given in request.inputs.items():
         if not os.access(given, os.R_OK):
             message = f"cannot read the input {name} at {shown(given)}"

@@ -26,13 +26,18 @@ class Verification(NamedTuple):
     policy: str | None = None
 
 
+class Ended(NamedTuple):
+    """An attester's exit status, and how its card verifies."""
+
+    status: int
+    verification: Verification
+
+
 class Attester(Protocol):
     """Something that runs the attester's process to its end."""
 
-    verification: Verification
-
-    def run(self, request: bytes) -> int:
-        """Run an attester on `request`; return its exit status."""
+    def run(self, request: bytes) -> Ended:
+        """Run an attester on `request`."""
 
 
 def drive(request: RunRequest, *, attester: str = "auto", simulated: str | None = None) -> int:
@@ -42,8 +47,7 @@ def drive(request: RunRequest, *, attester: str = "auto", simulated: str | None 
     Raises UsageError, MachineError where no attester can be started.
     """
     chosen = _simulated(simulated) if simulated is not None else _tpm(attester)
-    status = chosen.run(encode_request(request))
-    return _conclude(request, status, chosen.verification)
+    return _conclude(request, *chosen.run(encode_request(request)))
 
 
 def verify_command(request: RunRequest, verification: Verification) -> str:
@@ -73,8 +77,9 @@ def _conclude(request: RunRequest, status: int, verification: Verification) -> i
         _say(f"verify it with:\n  {verify_command(request, verification)}")
         return 0
     if entry.outcome == "died":
-        _say(f"the attester {ending(status)}; run number {entry.number} is spent, and no card")
-        return status or FAILURE_STATUS
+        _say(
+            f"the attester {ending(status)}; run number {entry.number} is spent, no card is written"
+        )
     return status or FAILURE_STATUS
 
 

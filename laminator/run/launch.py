@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
+from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 from laminator.run.outcome import InterruptedRunError
 from laminator.run.places import (
@@ -59,7 +60,7 @@ def plan_workload(started: StartedRun) -> Plan:
         interpreter_copy=code.executable,
         inputs={name: Handed(item.given, item.copy) for name, item in started.inputs.items()},
         outputs={name: Path(path) for name, path in request.outputs.items()},
-        hidden=(started.place,),
+        hidden=tuple(path for path in (started.place, attester_copy()) if path is not None),
         network=request.network,
     )
     places = started.place / "outputs"

@@ -17,7 +17,7 @@ from laminator.claims import Launch
 from laminator.errors import MachineError, MalformedError, shown
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.run.attester import REQUEST_VARIABLE, SETUP_VARIABLE
-from laminator.run.driver import Verification
+from laminator.run.driver import Ended, Verification
 from laminator.run.setup import Setup, encode_setup
 
 _MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -26,12 +26,10 @@ _MAX_CERTIFICATE_BYTES = 64 * 1024
 class LocalTpm:
     """The attester that reaches a TPM through `tcti`, a TCTI string of tpm2-tss."""
 
-    verification: Verification = Verification()
-
     def __init__(self, tcti: str) -> None:
         self._tcti = tcti
 
-    def run(self, request: bytes) -> int:
+    def run(self, request: bytes) -> Ended:
         """Run the attester's process to its end. Raises MachineError where it is not enrolled."""
         folder = data_folder() / "ak"
         setup = Setup(
@@ -43,7 +41,7 @@ class LocalTpm:
             certificates=load_certificates(folder),
             simulated=False,
         )
-        return _run_attester(encode_setup(setup), request)
+        return Ended(_run_attester(encode_setup(setup), request), Verification())
 
 
 def data_folder() -> Path:

@@ -20,7 +20,7 @@ from laminator.attest.tpm import SignedAttest
 from laminator.card import MAX_CARD, Card, binding, encode_card, parse_card
 from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
 from laminator.claims_codec import encode_claims
-from laminator.errors import MachineError, UsageError, shown
+from laminator.errors import MachineError, MalformedError, UsageError, shown
 from laminator.eventlog import (
     artifact_records,
     begin_record,
@@ -244,4 +244,8 @@ def _card_id(path: Path) -> bytes:
         reason = (error.strerror or "unreadable").lower()
         message = f"cannot read the card {shown(str(path))}: {reason}"
         raise UsageError("request.card-in", message) from error
-    return parse_card(content).id
+    try:
+        return parse_card(content).id
+    except MalformedError as error:
+        message = f"{shown(str(path))} is not a card: {error.message}"
+        raise UsageError("request.card-in", message) from error

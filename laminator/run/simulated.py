@@ -1,29 +1,32 @@
 """A simulated machine as attester: one folder, made and started on demand."""
 
 import os
+import sys
 from pathlib import Path
 
 from enclave_sim.client import ensure
-from laminator.run.driver import Verification
+from laminator.run.driver import Ended, Verification
 
 
 class SimulatedMachine:
-    """The machine in `folder`, or the user's own where `folder` is empty.
-
-    Raises UsageError, MachineError where it cannot be made or started.
-    """
+    """The machine in `folder`, or the user's own where `folder` is empty."""
 
     def __init__(self, folder: str) -> None:
-        self._machine = ensure(Path(folder) if folder else None)
-        self.verification = Verification(
-            trust=str(self._machine.trust_dir), policy=str(self._machine.policy_path)
-        )
+        self._folder = Path(folder).absolute() if folder else None
 
-    def run(self, request: bytes) -> int:
-        """Run the attester's process on the machine. Raises MachineError."""
-        descriptor = os.memfd_create("laminator-request", os.MFD_CLOEXEC)
-        with self._machine, os.fdopen(descriptor, "wb") as file:
-            file.write(request)
-            file.flush()
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            return self._machine.launch(descriptor)
+    def run(self, request: bytes) -> Ended:
+        """Launch an attester and wait for its end. Raises MachineError, UsageError."""
+        with ensure(self._folder) as machine:
+            verification = Verification(str(machine.trust_dir), str(machine.policy_path))
+            descriptor = os.memfd_create("laminator-request", os.MFD_CLOEXEC)
+            try:
+                with os.fdopen(os.dup(descriptor), "wb") as file:
+                    file.write(request)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                return Ended(machine.launch(descriptor, waiting=_waiting), verification)
+            finally:
+                os.close(descriptor)
+
+
+def _waiting() -> None:
+    sys.stderr.write("laminator: another run uses this machine; waiting for its end\n")

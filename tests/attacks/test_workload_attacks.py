@@ -1,0 +1,315 @@
+"""What a hostile workload tries: the TPM, the attester, other files, its channel, its own bytes.
+
+Each test runs a real script under measurement. A script says what it reached on its stdout.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from local_run import Attester, Workshop, enrolled
+from raw_swtpm import running_swtpm
+
+from laminator.digest import sha256
+
+CHANNEL = """
+import os, socket, struct
+from laminator.cbor import decode, encode
+
+channel = socket.socket(fileno=int(os.environ["LAMINATOR_CHANNEL"]))
+
+def send(body):
+    channel.sendall(struct.pack(">I", len(body)) + body)
+
+def answer():
+    size = struct.unpack(">I", channel.recv(4, socket.MSG_WAITALL))[0]
+    return decode(channel.recv(size, socket.MSG_WAITALL))
+
+def ask(**message):
+    send(encode(message))
+    return answer()
+
+LOSS = {"op": "report", "name": "accuracy", "value": 0.99, "on": [], "unit": None, "parameters": {}}
+"""
+WAIT_FOR_SWAP = """
+import os, time
+print("up", flush=True)
+while not os.path.exists("signals/swapped"):
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture(scope="module")
+def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
+    home = tmp_path_factory.mktemp("home")
+    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
+        yield attester
+
+
+@pytest.fixture
+def shop(attester: Attester, tmp_path: Path) -> Workshop:
+    return Workshop(attester, tmp_path)
+
+
+# --- the TPM
+
+
+def test_no_tpm_in_reach(shop: Workshop) -> None:
+    script = """
+import os, socket, sys
+path = sys.argv[1]
+print([name for name in os.listdir("/dev") if "tpm" in name])
+for target in (path, path + ".ctrl"):
+    try:
+        socket.socket(socket.AF_UNIX).connect(target)
+        print("connected")
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    path = shop.attester.tcti.removeprefix("swtpm:path=")
+    assert Path(path).is_socket()
+    ran = shop.run(script, arguments=[path])
+    assert ran.stdout.splitlines() == ["[]", "FileNotFoundError", "FileNotFoundError"]
+
+
+def test_no_descriptor_of_the_attester(shop: Workshop) -> None:
+    script = """
+import os
+channel = int(os.environ["LAMINATOR_CHANNEL"])
+for name in os.listdir("/proc/self/fd"):
+    path = f"/proc/self/fd/{name}"
+    if int(name) not in (0, 1, 2, channel) and os.path.exists(path):  # but the listing's own
+        print(name, os.readlink(path))
+print("end", "LAMINATOR_SETUP_FD" in os.environ)
+"""
+    assert shop.run(script).stdout == "end False\n"
+
+
+# --- the attester
+
+
+def test_the_attester_is_no_process_that_the_workload_sees(shop: Workshop) -> None:
+    script = """
+import glob
+for path in sorted(glob.glob("/proc/[0-9]*/cmdline")):
+    if b"laminator.run.entry" in open(path, "rb").read():
+        print("sees", path)
+print("end")
+"""
+    assert shop.run(script).stdout == "end\n"
+
+
+def test_no_tracing_and_no_memory_of_another_process(shop: Workshop) -> None:
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in {1, os.getppid()}:
+    print("ptrace", libc.ptrace(16, pid, 0, 0))
+    try:
+        open(f"/proc/{pid}/mem", "rb")
+        print("memory")
+    except OSError as error:
+        print(type(error).__name__)
+status = open("/proc/self/status").read()
+print([line for line in status.splitlines() if line.startswith(("NoNewPrivs", "CapEff"))])
+"""
+    lines = shop.run(script).stdout.splitlines()
+    assert "memory" not in lines
+    assert "ptrace 0" not in lines
+    assert lines[-1] == str(["CapEff:\t0000000000000000", "NoNewPrivs:\t1"])
+
+
+def test_killing_everything_ends_the_workload_alone(shop: Workshop) -> None:
+    ran = shop.run("import os; os.kill(-1, 9); os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)")
+    assert ran.status == 137
+    assert "no card is written" in ran.stderr
+    assert shop.ledger()[-1]["outcome"] == "workload-failed"
+
+
+def test_a_lingering_grandchild_does_not_outlive_the_run(shop: Workshop) -> None:
+    script = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    os.close(1), os.close(2)
+    time.sleep(600)
+"""
+    started = time.monotonic()
+    assert shop.run(script).status == 0
+    assert time.monotonic() - started < 300  # it would be 600
+
+
+# --- files
+
+
+def test_labels_and_homes_are_out_of_sight(
+    shop: Workshop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    labels = tmp_path_factory.mktemp("elsewhere") / "labels.csv"
+    labels.write_text("secret")
+    script = """
+import os, sys
+for path in sys.argv[1:]:
+    print(os.path.exists(path))
+print(os.listdir(os.environ["HOME"]))
+"""
+    paths = [str(labels), str(shop.attester.home), str(shop.attester.home / "data")]
+    ran = shop.run(script, arguments=paths)
+    assert ran.stdout.splitlines() == ["False", "False", "False", "[]"]
+
+
+def test_a_card_cannot_be_planted(shop: Workshop) -> None:
+    script = """
+from laminator import workload
+for name in ("train.card", "train.card.private", "other.txt"):
+    try:
+        open(name, "w").write("forged")
+    except OSError:
+        pass
+open(workload.output("model"), "w").write("model")
+"""
+    assert shop.run(script, "--output=model=model.bin").status == 0
+    assert shop.verify().accepted
+    assert not (shop.folder / "other.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "os.symlink('/etc/hostname', path)",
+        "os.symlink('train.py', path)",
+        "os.mkfifo(path)",
+        "os.mkdir(path); os.symlink('../train.py', path + '/link')",
+        "os.mkdir(path); os.symlink('/etc/hostname', path + '/link')",
+        "os.mkdir(path)",
+    ],
+)
+def test_an_output_that_is_no_plain_file_gets_no_card(shop: Workshop, make: str) -> None:
+    script = f"import os\nfrom laminator import workload\npath = workload.output('model')\n{make}"
+    ran = shop.run(script, "--output=model=model.bin")
+    assert (ran.status, shop.has_card) == (125, False), ran.stderr
+    assert not (shop.folder / "model.bin").exists()
+
+
+# --- hash, then swap
+
+
+def _run_and_swap(shop: Workshop, script: str, swap: Callable[[], object], *options: str) -> str:
+    """Run `script` to its first line, swap, let it go on; return what it says then."""
+    (shop.folder / "signals").mkdir()
+    with shop.start(WAIT_FOR_SWAP + script, *options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        swap()
+        shop.write("signals/swapped", "")
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return said
+
+
+def test_an_input_swapped_after_hashing_is_not_read(shop: Workshop) -> None:
+    data = shop.write("data.csv", "measured")
+    script = "print(open('data.csv').read())"
+
+    def swap() -> None:
+        data.unlink()
+        data.write_text("swapped")
+
+    assert _run_and_swap(shop, script, swap, "--input=train=data.csv") == "measured\n"
+    assert shop.card().claims.inputs["train"].digest == sha256(b"measured")
+
+
+def test_an_input_overwritten_in_place_is_not_read(shop: Workshop) -> None:
+    shop.write("data/part", "measured")
+    script = "print(open('data/part').read())"
+    swap = lambda: shop.write("data/part", "swapped")  # noqa: E731
+    assert _run_and_swap(shop, script, swap, "--input=train=data") == "measured\n"
+
+
+def test_an_entry_script_swapped_after_hashing_does_not_run(shop: Workshop) -> None:
+    script = "print(open(__file__).read().count('swapped bytes'))"
+    before = WAIT_FOR_SWAP + script
+    swap = lambda: shop.write("train.py", "# swapped bytes\n" * 9)  # noqa: E731
+    assert _run_and_swap(shop, script, swap) == "1\n"
+    assert shop.card().claims.workload.entry.digest == sha256(before.encode())
+
+
+def test_an_output_swapped_during_the_run_is_not_collected(shop: Workshop) -> None:
+    script = "open('model.bin', 'w').write('made by the workload')"
+    swap = lambda: shop.write("model.bin", "swapped")  # noqa: E731
+    _run_and_swap(shop, script, swap, "--output=model=model.bin")
+    assert shop.read("model.bin") == "made by the workload"
+    made = sha256(b"made by the workload")
+    assert shop.card().claims.outputs["model"].digest == made
+
+
+def test_inputs_cannot_be_changed_by_the_workload(shop: Workshop) -> None:
+    shop.write("data.csv", "measured")
+    script = """
+import os
+for attempt in ((open, "w"), (os.unlink,), (os.chmod, 0o777)):
+    try:
+        attempt[0]("data.csv", *attempt[1:])
+        print("changed")
+    except OSError as error:
+        print("refused")
+"""
+    ran = shop.run(script, "--input=train=data.csv")
+    assert ran.stdout.split() == ["refused"] * 3
+    assert shop.read("data.csv") == "measured"
+
+
+# --- the channel
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        '{"source": "measured"}',
+        '{"measurer": "accuracy"}',
+        '{"value": float("nan")}',
+        '{"value": float("inf")}',
+        '{"value": 2**63}',
+        '{"on": ["labels"]}',
+        '{"op": "measure"}',
+    ],
+)
+def test_a_forged_statement_is_refused_and_leaves_nothing(shop: Workshop, change: str) -> None:
+    script = f"{CHANNEL}\nprint('refused' in ask(**(LOSS | {change})))"
+    ran = shop.run(script)
+    assert (ran.status, ran.stdout) == (0, "True\n"), ran.stderr
+    assert shop.card().claims.properties == ()
+
+
+@pytest.mark.parametrize(
+    ("attack", "code"),
+    [
+        ("send(b'not CBOR')", "CBOR"),
+        ("channel.sendall(struct.pack('>I', 2**32 - 1))", "limit"),
+        ("channel.sendall(struct.pack('>I', 70_000) + bytes(70_000))", "limit"),
+        ("channel.sendall(struct.pack('>I', 100) + b'half')", "middle of a message"),
+        ("[ask(op='output', name='x') for _ in range(10_001)]", "more than 10000"),
+        ("[send(encode(LOSS)) for _ in range(1_000_000)]", "more than 10000"),
+    ],
+)
+def test_a_broken_channel_fails_the_run(shop: Workshop, attack: str, code: str) -> None:
+    ran = shop.run(f"{CHANNEL}\n{attack}")
+    assert (ran.status, shop.has_card) == (125, False)
+    assert code in ran.stderr
+    assert shop.ledger()[-1]["outcome"] == "failed"
+
+
+def test_the_channel_s_other_end_gives_no_rights(shop: Workshop) -> None:
+    """Descriptors sent along with a message are not taken, none come back."""
+    script = f"""{CHANNEL}
+import array
+body = encode({{"op": "output", "name": "model"}})
+message = struct.pack(">I", len(body)) + body
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+channel.sendmsg([message], rights)
+data, ancillary, *_ = channel.recvmsg(65536, 4096)
+print(ancillary)
+"""
+    ran = shop.run(script, "--output=model=model.bin")
+    assert ran.stdout == "[]\n"

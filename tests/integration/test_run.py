@@ -1,0 +1,271 @@
+"""`laminator run` from end to end: the command, the attester, a real software TPM."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_run import Attester, Workshop, enrolled
+from raw_swtpm import running_swtpm
+
+from laminator.digest import sha256
+
+TRAIN = """
+import sys
+from laminator import workload
+
+rows = open(workload.input("train")).read()
+with open(workload.output("model"), "w") as file:
+    file.write(rows * 2)
+workload.hyperparameters({"epochs": 3, "lr": 0.1})
+workload.report("loss", 0.25, on=["train"], unit="nats")
+print("arguments", *sys.argv[1:])
+"""
+ROWS = "a,b\n1,2\n"
+NAMED = ("--input=train=data.csv", "--output=model=model.bin")
+
+
+@pytest.fixture(scope="module")
+def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
+    home = tmp_path_factory.mktemp("home")
+    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
+        yield attester
+
+
+@pytest.fixture
+def shop(attester: Attester, tmp_path: Path) -> Workshop:
+    workshop = Workshop(attester, tmp_path)
+    workshop.write("data.csv", ROWS)
+    return workshop
+
+
+def test_a_run_becomes_a_card(shop: Workshop) -> None:
+    ran = shop.run(TRAIN, *NAMED, "--declare=license=MIT", arguments=["--epochs", "3"])
+    assert (ran.status, ran.stdout) == (0, "arguments --epochs 3\n"), ran.stderr
+    claims = shop.card().claims
+    assert claims.kind == "training"
+    assert claims.inputs["train"].digest == sha256(ROWS.encode())
+    assert claims.outputs["model"].digest == sha256(ROWS.encode() * 2)
+    assert shop.read("model.bin") == ROWS * 2
+    assert claims.workload.entry.digest == sha256(TRAIN.encode())
+    assert claims.workload.interpreter.digest == sha256(Path(sys.executable).read_bytes())
+    assert [(item.name, item.source, item.measurer) for item in claims.properties] == [
+        ("license", "declared", "provider"),
+        ("hyperparameters", "reported", "workload"),
+        ("loss", "reported", "workload"),
+    ]
+    assert claims.isolation.separation == "namespaces"
+    assert not claims.isolation.attester_dumpable
+    assert not claims.isolation.network
+
+
+def test_the_card_verifies(shop: Workshop) -> None:
+    assert shop.run(TRAIN, *NAMED, "--nonce", "ab" * 16).status == 0
+    result = shop.verify(nonce=bytes.fromhex("ab" * 16))
+    assert result.accepted, [check for check in result.checks if check.verdict == "fail"]
+
+
+def test_the_command_says_how_to_verify(shop: Workshop) -> None:
+    ran = shop.run(TRAIN, *NAMED, "--card=out.card", "--nonce", "ab" * 16)
+    assert f"laminator verify out.card --nonce {'ab' * 16}" in ran.stderr
+
+
+def test_a_bare_script_needs_no_options(shop: Workshop) -> None:
+    assert shop.run("print(open('data.csv').read())").status == 0
+    claims = shop.card().claims
+    assert (claims.inputs, claims.outputs, claims.properties) == ({}, {}, ())
+
+
+def test_rsa_keys_and_folders(shop: Workshop) -> None:
+    shop.write("images/a/1.txt", "one")
+    shop.write("images/b/2.txt", "two")
+    script = """
+import os
+from pathlib import Path
+assert Path("images/a/1.txt").read_text() == "one"
+os.mkdir("out")
+Path("out/weights").write_text("w")
+Path("out/config").write_text("c")
+"""
+    options = ("--ak=rsa", "--input=images=images", "--output=model=out")
+    assert shop.run(script, *options).status == 0
+    claims = shop.card().claims
+    assert (claims.inputs["images"].files, claims.outputs["model"].files) == (2, 2)
+    assert shop.read("out/config") == "c"
+    assert shop.verify().accepted
+
+
+def test_arguments_are_commitments_that_the_private_file_opens(shop: Workshop) -> None:
+    assert shop.run(TRAIN, *NAMED, arguments=["--secret", "s3"]).status == 0
+    private = shop.folder / "train.card.private"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    opened = json.loads(private.read_text())
+    assert [item["value"] for item in opened["arguments"]] == ["train.py", "--secret", "s3"]
+    card = shop.card()
+    assert opened["card"] == card.id.hex()
+    assert all(isinstance(item, bytes) for item in card.claims.workload.arguments)
+    assert b"s3" not in (shop.folder / "train.card").read_bytes()
+
+
+def test_public_arguments_are_text(shop: Workshop) -> None:
+    assert shop.run(TRAIN, *NAMED, "--env-public", arguments=["--x"]).status == 0
+    workload = shop.card().claims.workload
+    assert workload.arguments == ("train.py", "--x")
+    assert workload.environment["HOME"] == "/home/workload"
+    assert not (shop.folder / "train.card.private").exists()
+
+
+def test_only_named_variables_are_passed(shop: Workshop) -> None:
+    variables = {"SEED": "7", "OTHER": "8"}
+    shop = Workshop(shop.attester._replace(variables=variables), shop.folder)
+    script = "import os; print(os.environ.get('SEED'), os.environ.get('OTHER'))"
+    assert shop.run(script).stdout == "None None\n"
+    assert shop.run(script, "--env=SEED").stdout == "7 None\n"
+    assert "SEED" in shop.card().claims.workload.environment
+
+
+def test_lineage_names_the_input_s_card(shop: Workshop) -> None:
+    assert shop.run(TRAIN, *NAMED).status == 0
+    first = shop.card()
+    script = "print(open('model.bin').read())"
+    options = ("--input=model=model.bin", "--card-in=model=train.card", "--card=second.card")
+    assert shop.run(script, *options).status == 0
+    assert shop.card("second.card").claims.cards == {"model": first.id}
+
+
+def test_numbers_count_up(shop: Workshop) -> None:
+    for _ in range(2):
+        assert shop.run("").status == 0
+    first, _, second, _ = shop.ledger()[-4:]
+    assert second["number"] == first["number"] + 1
+    assert shop.card().claims.run.number == second["number"]
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("raise SystemExit(3)", 3, "exit status 3"),
+        ("raise ValueError('wrong data')", 1, "exit status 1"),
+        ("import os; os.abort()", 134, "SIGABRT"),
+        ("import os; os.kill(os.getpid(), 9)", 137, "out of memory"),
+        ("raise SystemExit(125)", 125, "exit status 125"),
+    ],
+)
+def test_a_failing_workload_gets_no_card(
+    shop: Workshop, script: str, status: int, said: str
+) -> None:
+    ran = shop.run(script)
+    assert ran.status == status
+    assert said in ran.stderr
+    assert "no card is written" in ran.stderr
+    assert "is spent" in ran.stderr
+    assert not shop.has_card
+    last = shop.ledger()[-1]
+    assert (last["outcome"], last["status"]) == ("workload-failed", status)
+
+
+def test_a_missing_output_gets_no_card(shop: Workshop) -> None:
+    ran = shop.run("print('did nothing')", "--output=model=model.bin")
+    assert ran.status == 125
+    assert "did not write the output model" in ran.stderr
+    assert not shop.has_card
+    assert shop.ledger()[-1]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_a_stopped_run_gets_no_card(shop: Workshop, number: int, status: int) -> None:
+    script = "import time\nprint('up', flush=True)\ntime.sleep(60)"
+    with shop.start(script) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "up\n"
+        attester = _children(process.pid)[0]
+        os.kill(attester if number == signal.SIGINT else process.pid, number)
+        said = process.stderr.read()
+    assert process.returncode == status
+    assert "stopped by signal" in said
+    assert not shop.has_card
+    assert shop.ledger()[-1]["outcome"] == "interrupted"
+    assert shop.run("").status == 0  # the TPM stays usable
+
+
+def test_a_killed_attester_leaves_its_number_in_the_ledger(shop: Workshop) -> None:
+    script = "import time\nprint('up', flush=True)\ntime.sleep(60)"
+    with shop.start(script) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "up\n"
+        os.kill(_children(process.pid)[0], signal.SIGKILL)
+        said = process.stderr.read()
+    assert process.returncode == 137
+    assert "is spent" in said
+    assert not shop.has_card
+    assert shop.ledger()[-1]["outcome"] == "died"
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--input=train=missing.csv",), "cannot read the input train"),
+        (("--input=a=data.csv", "--output=a=model.bin"), "the name of an input and of an output"),
+        (("--input=a=data.csv", "--output=b=data.csv"), "the same place"),
+        (("--output=b=train.card",), "the same place"),
+        (("--output=b=nowhere/model.bin",), "make the folder first"),
+        (("--card=nowhere/train.card",), "make the folder first"),
+        (("--card-in=a=data.csv",), "no input of this name"),
+        (("--input=a=data.csv", "--card-in=a=data.csv"), "is not a card"),
+        (("--plan=missing.toml",), "cannot read the plan"),
+        (("--nonce=xyz",), "8 to 64 bytes"),
+        (("--nonce=abcd",), "8 to 64 bytes"),
+        (("--input=nothing",), "expected NAME=VALUE"),
+        (("--input=a b=data.csv",), "a name of 1 to 100"),
+        (("--input=a=data.csv", "--input=a=data.csv"), "is given twice"),
+        (("--env=LD_PRELOAD",), "LD_PRELOAD"),
+        (("--env=MISSING",), "not set"),
+        (("--ak=dsa",), "invalid choice"),
+    ],
+)
+def test_a_request_that_makes_no_sense_spends_no_number(
+    shop: Workshop, options: tuple[str, ...], said: str
+) -> None:
+    before = len(shop.ledger())
+    ran = shop.run("", *options)
+    assert ran.status == 125
+    assert said in ran.stderr
+    assert len(shop.ledger()) == before
+
+
+def test_auto_never_falls_back_to_a_simulation(shop: Workshop) -> None:
+    if Path("/dev/tpmrm0").exists():
+        pytest.skip("this machine has a TPM")
+    shop.write("train.py", "")
+    command = [word for word in shop.command("") if not word.startswith("--attester")]
+    done = subprocess.run(
+        command,
+        cwd=shop.folder,
+        env=shop.attester.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 125
+    assert "--simulated" in done.stderr
+
+
+def test_an_unenrolled_key_is_said(shop: Workshop, tmp_path: Path) -> None:
+    lonely = Workshop(shop.attester._replace(home=tmp_path / "nobody"), shop.folder)
+    ran = lonely.run("")
+    assert ran.status == 125
+    assert "not enrolled" in ran.stderr
