@@ -24,9 +24,7 @@ class RawSwtpm(NamedTuple):
 
     def connect(self) -> int:
         """Return a descriptor connected to the command socket; the caller owns it."""
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(self.socket_path))
-        return client.detach()
+        return _connected(self.socket_path).detach()
 
 
 @contextlib.contextmanager
@@ -54,9 +52,28 @@ def running_swtpm(*, manufactured: bool = False) -> Iterator[RawSwtpm]:
             process.wait()
 
 
+def _connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(path))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def _listens(path: Path) -> bool:
+    try:
+        _connected(path).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
 def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until both sockets listen: a socket's path is there a moment before."""
     deadline = time.monotonic() + _START_SECONDS
-    while not (path.exists() and Path(f"{path}.ctrl").exists()):
+    while not (_listens(path) and _listens(Path(f"{path}.ctrl"))):
         if process.poll() is not None or time.monotonic() > deadline:
             message = f"swtpm did not start: exit status {process.returncode}"
             raise RuntimeError(message)

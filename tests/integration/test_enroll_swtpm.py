@@ -1,0 +1,222 @@
+"""Enrolment against a real TPM implementation, cross-checked with tpm2-tools."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from ek_pki import DAY, NOW, ca, ek_profile, issue_ek, manufacturer
+from raw_swtpm import RawSwtpm, running_swtpm
+
+from laminator.attest.tpm import AttestationTpm
+from laminator.enroll.ak_certificate import CertificateTerms
+from laminator.enroll.authority import (
+    accept_response,
+    certify,
+    challenge,
+    check_ak,
+    check_counter,
+    check_ek,
+    verify_endorsement,
+)
+from laminator.enroll.credential import Credential, make_credential
+from laminator.enroll.ek_certificate import certificate_key, check_profile, parse_certificate
+from laminator.enroll.key_templates import (
+    AK_ECDSA_P256,
+    AK_TEMPLATES,
+    EK_ECC_P256,
+    EK_ECC_P384,
+    EK_RSA_2048,
+    EK_TEMPLATES,
+    AkTemplate,
+    EkTemplate,
+)
+from laminator.errors import MachineError
+from laminator.evidence.tpm_key import public_key
+from laminator.evidence.tpm_structures import (
+    RUN_COUNTER_INDEX,
+    RsaPublic,
+    name,
+    parse_nv_public,
+    parse_public,
+)
+from laminator.evidence.tpm_wire import sized
+
+SECRET = bytes(range(32))
+_BLOB_HEADER = bytes.fromhex("badcc0de00000001")
+_TOOLS_ALGORITHM = {
+    EK_RSA_2048.name: "rsa2048:null:aes128cfb",
+    EK_ECC_P256.name: "ecc256:null:aes128cfb",
+    EK_ECC_P384.name: "ecc384:null:aes256cfb",
+}
+
+each_ek = pytest.mark.parametrize("template", EK_TEMPLATES, ids=lambda each: str(each.name))
+
+
+class Tools:
+    """tpm2-tools in a folder of their own, flushing what they leave loaded."""
+
+    def __init__(self, swtpm: RawSwtpm, folder: Path) -> None:
+        self._environment = {**os.environ, "TPM2TOOLS_TCTI": swtpm.tcti}
+        self._folder = folder
+
+    def run(self, *command: str) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def create_primary(self, context: str, *arguments: str) -> None:
+        self.run("tpm2_createprimary", "-Q", "-C", "e", "-c", context, *arguments)
+        self.run("tpm2_flushcontext", "-t")
+
+    def create_ek(self, template: EkTemplate) -> None:
+        public = template.public
+        # The file is the C structure: each size in the machine's order, each buffer in full.
+        unique = [public.modulus] if isinstance(public, RsaPublic) else [public.x, public.y]
+        data = b"".join(len(part).to_bytes(2, "little") + part.ljust(128, b"\0") for part in unique)
+        (self._folder / "unique").write_bytes(data)
+        (self._folder / "policy").write_bytes(public.auth_policy)
+        attributes = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt"
+        if not template.takes_policy:
+            attributes += "|userwithauth"
+        name_algorithm = "sha384" if template is EK_ECC_P384 else "sha256"
+        arguments = ["-G", _TOOLS_ALGORITHM[template.name], "-g", name_algorithm]
+        arguments += ["-a", attributes, "-L", "policy", "-u", "unique"]
+        self.create_primary("ek.ctx", *arguments)
+
+    def create_ak(self) -> None:
+        attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign|noda"
+        self.create_primary("ak.ctx", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes)
+
+
+@pytest.fixture
+def tools(raw_swtpm: RawSwtpm, tmp_path: Path) -> Iterator[Tools]:
+    tools = Tools(raw_swtpm, tmp_path)
+    yield tools
+    tools.run("tpm2_flushcontext", "--transient-object")
+    tools.run("tpm2_flushcontext", "--loaded-session")
+
+
+@each_ek
+def test_our_tpm_opens_what_our_software_made(raw_swtpm: RawSwtpm, template: EkTemplate) -> None:
+    with AttestationTpm(raw_swtpm.connect()) as tpm:
+        ek = parse_public(tpm.endorsement_public(template))
+        credential = make_credential(ek, name(parse_public(tpm.ak_public)), SECRET)
+        assert tpm.activate_credential(template, credential) == SECRET
+
+
+@each_ek
+def test_our_tpm_opens_what_tpm2_tools_made(
+    raw_swtpm: RawSwtpm, tools: Tools, tmp_path: Path, template: EkTemplate
+) -> None:
+    with AttestationTpm(raw_swtpm.connect()) as tpm:
+        (tmp_path / "ek.pub").write_bytes(sized(tpm.endorsement_public(template)))
+        (tmp_path / "secret").write_bytes(SECRET)
+        ak_name = name(parse_public(tpm.ak_public)).hex()
+        command = ["tpm2_makecredential", "-T", "none", "-u", "ek.pub", "-s", "secret"]
+        tools.run(*command, "-n", ak_name, "-o", "credential")
+        credential = from_tools((tmp_path / "credential").read_bytes())
+        assert tpm.activate_credential(template, credential) == SECRET
+
+
+@each_ek
+def test_tpm2_tools_open_what_our_software_made(
+    raw_swtpm: RawSwtpm, tools: Tools, tmp_path: Path, template: EkTemplate
+) -> None:
+    with AttestationTpm(raw_swtpm.connect()) as tpm:
+        ek, ak = tpm.endorsement_public(template), tpm.ak_public
+    blob, secret = make_credential(parse_public(ek), name(parse_public(ak)), SECRET)
+    (tmp_path / "credential").write_bytes(_BLOB_HEADER + sized(blob) + sized(secret))
+    tools.create_ek(template)
+    tools.create_ak()
+    command = ["tpm2_activatecredential", "-Q", "-c", "ak.ctx", "-C", "ek.ctx"]
+    command += ["-i", "credential", "-o", "opened"]
+    if template.takes_policy:
+        tools.run("tpm2_startauthsession", "--policy-session", "-S", "session")
+        tools.run("tpm2_policysecret", "-Q", "-S", "session", "-c", "e")
+        command += ["-P", "session:session"]
+    tools.run(*command)
+    assert (tmp_path / "opened").read_bytes() == SECRET
+
+
+def from_tools(data: bytes) -> Credential:
+    assert data.startswith(_BLOB_HEADER)
+    rest = data[len(_BLOB_HEADER) :]
+    end = 2 + int.from_bytes(rest[:2], "big")
+    blob, secret = rest[2:end], rest[end + 2 :]
+    assert len(secret) == int.from_bytes(rest[end : end + 2], "big")
+    return Credential(blob, secret)
+
+
+@each_ek
+def test_a_credential_for_another_key_is_refused(raw_swtpm: RawSwtpm, template: EkTemplate) -> None:
+    with AttestationTpm(raw_swtpm.connect()) as tpm:
+        ek = parse_public(tpm.endorsement_public(template))
+        credential = make_credential(ek, b"\x00\x0b" + bytes(32), SECRET)
+        with pytest.raises(MachineError, match="another key") as caught:
+            tpm.activate_credential(template, credential)
+        assert caught.value.code == "tpm.command"
+        again = make_credential(ek, name(parse_public(tpm.ak_public)), SECRET)
+        assert tpm.activate_credential(template, again) == SECRET
+
+
+@pytest.mark.parametrize("ak_template", AK_TEMPLATES, ids=lambda each: str(each.name))
+@each_ek
+def test_an_attestation_key_gets_its_certificate(
+    raw_swtpm: RawSwtpm, template: EkTemplate, ak_template: AkTemplate
+) -> None:
+    maker = manufacturer()
+    counter = bytes.fromhex("01801a4d") + bytes.fromhex("000b") + bytes.fromhex("02040014")
+    counter += bytes(2) + bytes([0, 8])
+    with AttestationTpm(raw_swtpm.connect(), ak=ak_template) as tpm:
+        ek = check_ek(tpm.endorsement_public(template))
+        certificate = issue_ek(ek_profile(ek.key))
+        certificates = tuple(map(der, (certificate, *maker.chain)))
+        ak = check_ak(tpm.ak_public)
+        endorsed = verify_endorsement(ek, certificates, maker.trust, NOW)
+        credential, pending = challenge(ak, endorsed, check_counter(counter), NOW)
+        secret = tpm.activate_credential(template, credential)
+    verified = accept_response(pending, secret, NOW + DAY)
+    authority = ca("AK authority", maker.root, serial=5)
+    issued = certify(verified, authority, CertificateTerms(NOW + DAY, NOW + 100 * DAY, 1))
+    assert issued.public_key() == public_key(ak.public)
+    issued.verify_directly_issued_by(authority.certificate)
+
+
+def test_the_counters_name_is_the_tpms(fresh_swtpm: RawSwtpm) -> None:
+    with AttestationTpm(fresh_swtpm.connect(), ak=AK_ECDSA_P256) as tpm:
+        tpm.define_counter(RUN_COUNTER_INDEX)
+        before = check_counter(tpm.counter_public(RUN_COUNTER_INDEX))
+        counted = tpm.count_run(RUN_COUNTER_INDEX, bytes(32))
+    assert before == check_counter(counted.nv_public) == name(parse_nv_public(counted.nv_public))
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.DER)
+
+
+@pytest.fixture(scope="module")
+def manufactured() -> Iterator[RawSwtpm]:
+    with running_swtpm(manufactured=True) as swtpm:
+        yield swtpm
+
+
+def test_the_certificates_of_swtpm_setup_are_for_our_templates(manufactured: RawSwtpm) -> None:
+    with AttestationTpm(manufactured.connect()) as tpm:
+        keys = tpm.endorsement_keys()
+    assert [key.template for key in keys] == [EK_ECC_P384, EK_RSA_2048]
+    for key in keys:
+        certificate = parse_certificate(key.certificate)
+        check_profile(certificate)
+        assert certificate_key(certificate) == public_key(parse_public(key.public))
