@@ -26,10 +26,15 @@ MODULES: Mapping[str, str] = MappingProxyType(
 
 
 class Setting(NamedTuple):
-    """The verifier's own: its anchors with their CRLs, and the time at which it judges."""
+    """The verifier's own: its anchors with their CRLs, and the time at which it judges.
+
+    `known` holds what a kind found out about certificates, by their bytes, for one call: cards of
+    one machine share them.
+    """
 
     trust: TrustStore
     now: dt.datetime
+    known: dict[tuple[bytes, ...], object]
 
 
 class Findings(NamedTuple):

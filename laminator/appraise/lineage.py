@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from laminator.appraise.result import Check, VerificationResult, failed, not_checked, passed
-from laminator.card import Card, parse_card
+from laminator.card import Card
 from laminator.claims import Claims
 from laminator.digest import Digest
-from laminator.errors import MalformedError
 
 MAX_LINEAGE_DEPTH = 32
 """Cards on the longest way from a card that another one refers to down to the oldest."""
@@ -31,14 +30,10 @@ class Given(NamedTuple):
         return frozenset(name for each in claims for name in (*each.inputs, *each.outputs))
 
 
-def index_cards(cards: Iterable[bytes]) -> Given:
-    """Return the cards that can be parsed; no card refers to the others."""
+def index_cards(cards: Iterable[Card]) -> Given:
+    """Return the cards with their ids and depths."""
     index: dict[bytes, tuple[Card, ...]] = {}
-    for data in cards:
-        try:
-            card = parse_card(data)
-        except MalformedError:
-            continue
+    for card in cards:
         index[card.id] = (*index.get(card.id, ()), card)
     return Given(index, _depths(index))
 

@@ -2,13 +2,14 @@
 
 from laminator.appraise.evidence import Findings, Setting
 from laminator.appraise.result import failed, passed
-from laminator.appraise.x509 import verify_ak_certificate
+from laminator.appraise.x509 import AkAppraisal, verify_ak_certificate
 from laminator.card import Card
 from laminator.claims import Launch
 from laminator.digest import Digest
 from laminator.errors import MalformedError
 from laminator.evidence.tpm import (
     TPM_KIND,
+    ParsedTpm,
     expect,
     parse_tpm_evidence,
     verify_tpm_evidence,
@@ -54,8 +55,7 @@ def appraise(card: Card, index: int, setting: Setting) -> Findings:
         evidence = parse_tpm_evidence(card.evidence[index].value)
     except MalformedError as error:
         return Findings((failed("tpm.parse", error.message),), REQUIRED)
-    key = spki(evidence.ak)
-    ak = verify_ak_certificate(evidence.certificates, key, setting.trust, setting.now)
+    ak = _appraise_ak(evidence, setting)
     endorsed = None if ak.verified is None else ak.verified.counter_name
     quotes = verify_tpm_evidence(evidence, expect(card, card.claims.evidence[index], endorsed))
     checks = (passed("tpm.parse", "well-formed TPM structures"), *ak.checks, *quotes.checks)
@@ -70,6 +70,16 @@ def appraise(card: Card, index: int, setting: Setting) -> Findings:
         launch=_proven(quotes.verified.launch),
         counter_attest=counter_attest,
     )
+
+
+def _appraise_ak(evidence: ParsedTpm, setting: Setting) -> AkAppraisal:
+    key = spki(evidence.ak)
+    known = setting.known.get((key, *evidence.certificates))
+    if isinstance(known, AkAppraisal):
+        return known
+    found = verify_ak_certificate(evidence.certificates, key, setting.trust, setting.now)
+    setting.known[(key, *evidence.certificates)] = found
+    return found
 
 
 def _proven(launch: Launch) -> Digest | None:

@@ -84,25 +84,30 @@ def verify_all(
     """Verify several cards, each of which may refer to the others; one result for each."""
     if given["now"].tzinfo is None:
         raise UsageError("verify.now", "the time of judging needs a time zone")
-    index = index_cards((*cards, *given.get("other_cards", ())))
+    parsed = tuple(map(_parse, cards))
+    others = map(_parse, given.get("other_cards", ()))
+    index = index_cards(card for card in (*parsed, *others) if isinstance(card, Card))
     question = Question(
         policy=policy,
-        setting=Setting(given["trust"], given["now"]),
+        setting=Setting(given["trust"], given["now"], {}),
         cards=index,
         names=index.names,
         judged={},
         nonce=given.get("nonce"),
         artifacts=given.get("artifacts", {}),
     )
-    return tuple(_verify_bytes(card, question) for card in cards)
+    return tuple(
+        verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
+        for card in parsed
+    )
 
 
-def _verify_bytes(data: bytes, question: Question) -> VerificationResult:
+def _parse(data: bytes) -> Card | MalformedError:
+    """Return the card, or what is wrong with it: a check, not an exception, is made of that."""
     try:
-        card = parse_card(data)
+        return parse_card(data)
     except MalformedError as error:
-        return _unparsable(error, question)
-    return verify_card(card, question)
+        return error
 
 
 def verify_card(card: Card, question: Question) -> VerificationResult:
