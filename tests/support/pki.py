@@ -67,9 +67,13 @@ class Spec(NamedTuple):
     pss: bool = False
 
 
+def key(label: str, kind: str = "p256") -> PrivateKey:
+    """Return the key of that label and kind, the same at every call of one test run."""
+    return _key(label, kind)
+
+
 @cache
-def key(label: str, kind: str = "p256") -> PrivateKey:  # noqa: ARG001 - the cache's key
-    """Return the key of that label, the same at every call of one test run."""
+def _key(label: str, kind: str) -> PrivateKey:  # noqa: ARG001 - the cache's key
     curves: dict[str, ec.EllipticCurve] = {
         "p256": ec.SECP256R1(),
         "p384": ec.SECP384R1(),
@@ -153,6 +157,8 @@ class CrlSpec(NamedTuple):
     number: int | None = 1
     extras: tuple[Extra, ...] = ()
     key_id_of: PrivateKey | None = None
+    issuer: str | None = None
+    hash: hashes.SHA224 | hashes.SHA256 = hashes.SHA256()
 
 
 def crl(
@@ -162,7 +168,7 @@ def crl(
     spec, signer = spec or CrlSpec(), key or issuer.key
     builder = (
         x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
+        .issuer_name(name(spec.issuer) if spec.issuer else issuer.certificate.subject)
         .last_update(spec.issued)
         .next_update(spec.expires)
         .add_extension(_authority_id(spec.key_id_of or signer), critical=False)
@@ -173,7 +179,7 @@ def crl(
         builder = builder.add_extension(extension, critical=critical)
     for entry in spec.revoked:
         builder = builder.add_revoked_certificate(_entry(entry))
-    return builder.sign(signer, None if _is_edwards(signer) else hashes.SHA256())
+    return builder.sign(signer, None if _is_edwards(signer) else spec.hash)
 
 
 def store(

@@ -183,6 +183,18 @@ def test_a_key_whose_scheme_is_sha1() -> None:
     assert {"tpm.algorithm", "tpm.signature"} <= forge.failing(found)
 
 
+def test_an_rsa_key_for_encryption() -> None:
+    machine = forge.machine("rsassa")
+    parameters = machine.ak.parameters._replace(
+        scheme=structures.Scheme(wire.ALG_OAEP, wire.ALG_SHA256)
+    )
+    ak = machine.ak._replace(parameters=parameters)  # type: ignore[arg-type]
+    world = forge.world(machine)
+    carried = forge.evidence(world)._replace(ak=structures.marshal_public(ak))
+    found = forge.checks(world, carried)
+    assert "RSA AK that is not RSASSA" in found["tpm.algorithm"].detail
+
+
 def test_an_ecc_key_for_another_scheme() -> None:
     scheme = structures.Scheme(wire.ALG_ECDAA, wire.ALG_SHA256, 0)
     parameters = forge.machine().ak.parameters._replace(scheme=scheme)
@@ -280,6 +292,14 @@ def test_pcrs_that_the_log_does_not_give(which: str, id_: str) -> None:
     only(changed(world, which, attested=quote), id_, "not what log and launch give")
 
 
+def test_an_unwanted_selection_is_told_in_words() -> None:
+    world = forge.world()
+    for selections, words in (((), "selects nothing,"), ((forge.selection(5),), "0x000b (5,),")):
+        attested = structures.Quote(selections, bytes(32))
+        changed_ = changed(world, "end", attested=attested)
+        assert words in forge.checks(changed_)["tpm.pcr-selection"].detail
+
+
 def test_a_log_with_a_record_dropped() -> None:
     world = forge.world()
     shorter = world._replace(log=world.log[:-1])
@@ -310,6 +330,19 @@ def test_launches_that_nobody_can_judge_yet(type_: str) -> None:
     found = forge.checks(forge.world(claims=with_launch(Launch(type_, sha256(b"x")))))
     assert found["tpm.launch"].verdict == "not-checked"
     assert forge.failing(found) == set()
+    if type_ == "drtm-txt":
+        assert found["tpm.pcr-digest"].verdict == "not-checked"
+
+
+def test_a_launch_without_a_digest() -> None:
+    world = forge.world()
+    card = forge.card(world)
+    parsed = tpm.parse_tpm_evidence(card.evidence[0].value)
+    expected = tpm.expect(card, card.claims.evidence[0], structures.name(world.machine.counter))
+    expected = expected._replace(launch=Launch("drtm-simulated"))
+    found = {check.id: check for check in tpm.check_tpm_evidence(parsed, expected)}
+    assert forge.failing(found) == {"tpm.launch"}
+    assert found["tpm.pcr-digest"].verdict == "not-checked"
 
 
 @pytest.mark.parametrize(

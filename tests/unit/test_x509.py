@@ -148,6 +148,10 @@ def test_an_empty_subject_passes() -> None:
     assert set(verdicts(Chain(leaf={"subject": ""}).appraise()).values()) == {"pass"}
 
 
+def test_a_leaf_without_basic_constraints_passes() -> None:
+    assert set(verdicts(Chain(leaf={"ca": None}).appraise()).values()) == {"pass"}
+
+
 def test_an_anchor_in_the_middle_is_enough() -> None:
     chain = Chain()
     appraisal = chain.appraise(pki.store(chain.ca, *chain.crls))
@@ -619,6 +623,20 @@ def unusable(spec: pki.CrlSpec, key: pki.PrivateKey | None = None) -> None:
 def test_a_list_that_another_key_signed() -> None:
     key = pki.key("someone")
     unusable(pki.CrlSpec(key_id_of=pki.key("chain CA")), key)
+
+
+def test_a_list_in_another_authoritys_name() -> None:
+    unusable(pki.CrlSpec(issuer="somebody else"))
+
+
+def test_a_list_with_a_weak_hash() -> None:
+    unusable(pki.CrlSpec(hash=hashes.SHA224()))
+
+
+def test_a_list_is_good_until_its_very_end() -> None:
+    chain = Chain()
+    last = pki.crl(chain.ca, pki.CrlSpec(expires=NOW))
+    assert verdicts(with_crls(chain, pki.crl(chain.root), last))["ak.revocation"] == "pass"
 
 
 def test_a_list_that_names_another_key() -> None:
