@@ -36,10 +36,6 @@ class RelayTcti(PyTCTI):  # type: ignore[misc]  # tpm2-pytss carries no types
             raise TSS2_Exception(TSS2_RC.TCTI_RC_MALFORMED_RESPONSE)
         return header + self._receive_exactly(size - _HEADER_BYTES)
 
-    def do_finalize(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

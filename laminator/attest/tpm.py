@@ -112,14 +112,9 @@ class AttestationTpm:
         self._auths = auths
         self._ak_template = ak
         self._ak: _Primary | None = None
-        self._relay = RelayTcti(connection) if isinstance(connection, int) else None
-        try:
-            with tss_errors("be opened"):
-                self._esapi = ESAPI(self._relay or connection)
-        except MachineError:
-            if self._relay is not None:
-                self._relay.close()
-            raise
+        self._relay = _relay(connection) if isinstance(connection, int) else None
+        with tss_errors("be opened"):
+            self._esapi = ESAPI(self._relay or connection)
         with tss_errors("take the hierarchies' secrets"):
             self._esapi.tr_set_auth(ESYS_TR.ENDORSEMENT, auths.endorsement)
             self._esapi.tr_set_auth(ESYS_TR.OWNER, auths.owner)
@@ -359,6 +354,14 @@ class AttestationTpm:
 class _Primary(NamedTuple):
     handle: Any
     public: bytes
+
+
+def _relay(descriptor: int) -> RelayTcti:
+    try:
+        return RelayTcti(descriptor)
+    except OSError as error:
+        message = f"descriptor {descriptor} is no socket to a TPM: {error.strerror}"
+        raise MachineError("tpm.connection", message) from error
 
 
 def strip_padding(data: bytes) -> bytes:

@@ -124,7 +124,7 @@ def verify_ek_certificate(
     chain = _build_chain(certificate, tuple(intermediates), trust, at)
     kind = _anchor_kind(chain[-1], trust)
     for issued in chain[:-1]:
-        check_signature_hash(issued.signature_hash_algorithm)
+        check_signature_hash(issued)
     for issuer in chain[1:-1]:
         _check_issuer(issuer)
     check_profile(certificate)
@@ -136,8 +136,6 @@ def check_profile(certificate: x509.Certificate) -> None:
 
     Raises `EnrolmentRefusedError`.
     """
-    if certificate.version is not x509.Version.v3:
-        raise EnrolmentRefusedError("ek.version", "the EK certificate is not of version 3")
     if _required(certificate, x509.BasicConstraints).ca:
         raise EnrolmentRefusedError("ek.constraints", "the EK certificate is one of an authority")
     if EK_CERTIFICATE_OID not in _required(certificate, x509.ExtendedKeyUsage):
@@ -148,10 +146,17 @@ def check_profile(certificate: x509.Certificate) -> None:
     _check_subject(certificate)
 
 
-def check_signature_hash(algorithm: hashes.HashAlgorithm | None) -> None:
+def check_signature_hash(certificate: x509.Certificate) -> None:
     """Refuse a signature with less than SHA-256. Raises `EnrolmentRefusedError`."""
-    if not isinstance(algorithm, _HASHES):
+    if not _has_strong_hash(certificate):
         raise EnrolmentRefusedError("ek.signature", "a signature's hash is not SHA-256 or better")
+
+
+def _has_strong_hash(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
+    try:
+        return isinstance(signed.signature_hash_algorithm, _HASHES)
+    except UnsupportedAlgorithm:
+        return False
 
 
 def _build_chain(
@@ -164,17 +169,8 @@ def _build_chain(
         raise UsageError("ek.time", "the time to check at needs a time zone")
     if len(intermediates) > _MAX_CHAIN:
         raise MalformedError("ek.chain", f"more than {_MAX_CHAIN} intermediate certificates")
-    store = crypto.X509Store()
-    store.set_time(at.astimezone(dt.UTC))
-    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
-    for anchor in trust.anchors:
-        store.add_cert(crypto.X509.from_cryptography(anchor.certificate))
-    for crl in trust.crls:
-        if isinstance(crl.signature_hash_algorithm, _HASHES):
-            store.add_crl(crl)
-    candidates = [crypto.X509.from_cryptography(each) for each in intermediates]
-    context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(certificate), candidates)
     try:
+        context = _store_context(certificate, intermediates, trust, at)
         return [each.to_cryptography() for each in context.get_verified_chain()]
     except crypto.X509StoreContextError as error:
         number, depth, reason = error.errors
@@ -182,6 +178,25 @@ def _build_chain(
             _CODES.get(number, "ek.chain"),
             f"the EK certificate's chain does not hold at depth {depth}: {reason}",
         ) from error
+    except crypto.Error as error:
+        raise MalformedError("certificate.der", "a certificate OpenSSL cannot read") from error
+
+
+def _store_context(
+    certificate: x509.Certificate,
+    intermediates: tuple[x509.Certificate, ...],
+    trust: EkTrust,
+    at: dt.datetime,
+) -> crypto.X509StoreContext:
+    store = crypto.X509Store()
+    store.set_time(at.astimezone(dt.UTC))
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+    for anchor in trust.anchors:
+        store.add_cert(crypto.X509.from_cryptography(anchor.certificate))
+    for crl in filter(_has_strong_hash, trust.crls):
+        store.add_crl(crl)
+    candidates = [crypto.X509.from_cryptography(each) for each in intermediates]
+    return crypto.X509StoreContext(store, crypto.X509.from_cryptography(certificate), candidates)
 
 
 def _anchor_kind(root: x509.Certificate, trust: EkTrust) -> str:
@@ -192,10 +207,9 @@ def _anchor_kind(root: x509.Certificate, trust: EkTrust) -> str:
 
 
 def _check_issuer(certificate: x509.Certificate) -> None:
-    constraints = _required(certificate, x509.BasicConstraints)
-    usage = _required(certificate, x509.KeyUsage)
-    if not (constraints.ca and usage.key_cert_sign and usage.crl_sign):
-        raise EnrolmentRefusedError("ek.chain", "a certificate in the chain is not an authority's")
+    # Where these two are present OpenSSL has judged them; it lets some certificates without pass.
+    _required(certificate, x509.BasicConstraints)
+    _required(certificate, x509.KeyUsage)
     key = certificate_key(certificate)
     strong = (
         key.key_size >= _LEAST_RSA_BITS

@@ -4,11 +4,22 @@ import hashlib
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from raw_swtpm import RawSwtpm
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2_HC, TPM2B_NV_PUBLIC, TPMA_NV, TPMS_NV_PUBLIC
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_CAP,
+    TPM2_HC,
+    TPM2B_NV_PUBLIC,
+    TPMA_NV,
+    TPMS_NV_PUBLIC,
+    TSS2_Exception,
+)
 
+from laminator.attest.tcti import RelayTcti
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths, SignedAttest, strip_padding
 from laminator.enroll.authority import check_ak
 from laminator.enroll.key_templates import (
@@ -262,6 +273,20 @@ def test_a_response_of_a_wrong_size_is_named(response: bytes) -> None:
         with pytest.raises(MachineError) as caught:
             tpm.read_pcr(23)
     thread.join()
+    assert caught.value.code == "tpm.connection"
+
+
+def test_a_response_that_does_not_come_is_an_error() -> None:
+    ours, theirs = socket.socketpair()
+    tcti = RelayTcti(ours.detach())
+    with theirs, pytest.raises(TSS2_Exception):
+        tcti.do_receive(1)
+    tcti.close()
+
+
+def test_a_descriptor_that_is_no_socket_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file, pytest.raises(MachineError) as caught:
+        AttestationTpm(file.fileno())
     assert caught.value.code == "tpm.connection"
 
 

@@ -267,11 +267,33 @@ def test_a_weak_authority_is_refused(kind: str) -> None:
     assert refusal(certificate, chain=[authority.certificate], trust=trust) == "ek.chain"
 
 
-@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.MD5(), None])  # noqa: S303
-def test_a_weak_signature_hash_is_refused(algorithm: hashes.HashAlgorithm | None) -> None:
+SHA256_WITH_RSA = bytes.fromhex("2a864886f70d01010b")
+SHA1_WITH_RSA = bytes.fromhex("2a864886f70d010105")
+
+
+def signed_by_rsa() -> bytes:
+    """Return an EK certificate whose signature algorithm is sha256WithRSAEncryption, in DER."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return sign(profile(), "EK CA", key).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize("oid", [SHA1_WITH_RSA, SHA1_WITH_RSA[:-1] + b"\x63"], ids=["SHA-1", "?"])
+def test_a_weak_or_unknown_signature_hash_is_refused(oid: bytes) -> None:
+    check_signature_hash(parse_certificate(signed_by_rsa()))
+    weak = parse_certificate(signed_by_rsa().replace(SHA256_WITH_RSA, oid))
     with pytest.raises(EnrolmentRefusedError) as caught:
-        check_signature_hash(algorithm)
+        check_signature_hash(weak)
     assert caught.value.code == "ek.signature"
+
+
+def test_a_key_for_oaep_alone_is_malformed() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    data = issue_ek(ek_profile(key)).public_bytes(serialization.Encoding.DER)
+    rsa_encryption, rsaes_oaep = (bytes.fromhex(f"2a864886f70d0101{n:02x}") for n in (1, 7))
+    assert rsa_encryption in data
+    with pytest.raises(MalformedError) as caught:
+        certificate_key(parse_certificate(data.replace(rsa_encryption, rsaes_oaep)))
+    assert caught.value.code == "certificate.key"
 
 
 def test_too_many_intermediates_are_malformed() -> None:
