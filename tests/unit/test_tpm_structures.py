@@ -264,6 +264,15 @@ def test_keys_are_those_of_the_public_areas() -> None:
         assert len(key_digest(machine.ak).value) == 32
 
 
+@pytest.mark.parametrize("algorithm", ["ecdsa-p256", "ecdsa-p384", "rsassa", "rsapss"])
+def test_the_keys_own_signature_holds_for_its_message_alone(algorithm: str) -> None:
+    machine = forge.machine(algorithm)
+    signed = forge.signed(machine, forge.world().end)
+    key, signature = public_key(machine.ak), structures.parse_signature(signed.signature)
+    assert signature_holds(key, signature, signed.attest)
+    assert not signature_holds(key, signature, signed.attest + b"\x00")
+
+
 def test_a_point_off_the_curve_is_no_key() -> None:
     with pytest.raises(MalformedError, match="not a valid public key"):
         public_key(ecc_public(y=bytes(31) + b"\x01"))
