@@ -22,6 +22,7 @@ from tpm2_pytss import (
 from laminator.attest.tcti import RelayTcti
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths, SignedAttest, strip_padding
 from laminator.enroll.authority import check_ak
+from laminator.enroll.credential import Credential, make_credential
 from laminator.enroll.key_templates import (
     AK_ECDSA_P256,
     AK_RSASSA_2048,
@@ -85,9 +86,12 @@ def test_endorsement_keys_have_their_template(raw_swtpm: RawSwtpm, template: EkT
 
 def test_nothing_stays_loaded(raw_swtpm: RawSwtpm) -> None:
     with AttestationTpm(raw_swtpm.connect()) as tpm:
-        tpm.quote((23,), QUALIFYING)
+        ak_name = name(parse_public(tpm.ak_public))
         for template in EK_TEMPLATES * 2:
-            tpm.endorsement_public(template)
+            ek = parse_public(tpm.endorsement_public(template))
+            tpm.activate_credential(template, make_credential(ek, ak_name, QUALIFYING))
+            with pytest.raises(MachineError):
+                tpm.activate_credential(template, Credential(b"", b""))
     with ESAPI(raw_swtpm.tcti) as esapi:
         for kind in (TPM2_HC.TRANSIENT_FIRST, TPM2_HC.LOADED_SESSION_FIRST):
             _, capability = esapi.get_capability(TPM2_CAP.HANDLES, kind, 8)
@@ -225,6 +229,10 @@ def test_the_endorsement_secret_makes_the_key(fresh_swtpm: RawSwtpm) -> None:
     auths = HierarchyAuths(endorsement=b"endorsement")
     with AttestationTpm(fresh_swtpm.connect(), auths) as tpm:
         assert tpm.ak_public == before
+        for template in EK_TEMPLATES:
+            ek = parse_public(tpm.endorsement_public(template))
+            credential = make_credential(ek, name(parse_public(before)), QUALIFYING)
+            assert tpm.activate_credential(template, credential) == QUALIFYING
 
 
 def test_a_tcti_string_reaches_the_same_key(raw_swtpm: RawSwtpm) -> None:
