@@ -113,17 +113,29 @@ class Process:
         return self.popen.poll() is not None
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the workload's process group; nothing happens after its end."""
+        """Send a signal to the workload's process group; nothing happens after its end.
+
+        Right after the start this waits until the workload's own process is there: the first
+        process of a pid namespace ignores signals.
+        """
         deadline = time.monotonic() + _GROUP_SECONDS
-        while not self.poll():
-            try:
+        while not self.poll() and not self._is_running() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if not self.poll():
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.group, number)
-            except ProcessLookupError:  # its session comes a moment after its process
-                if time.monotonic() > deadline:
-                    return
-                time.sleep(0.005)
-            else:
-                return
+
+    def _is_running(self) -> bool:
+        """Say whether the first process of the namespace has a child that is not bubblewrap."""
+        if self.sandbox.separation != NAMESPACES:
+            return True
+        first = Path(f"/proc/{self.group}")
+        try:
+            children = (first / "task" / first.name / "children").read_text().split()
+            commands = [(Path("/proc") / child / "cmdline").read_bytes() for child in children]
+            return any(command != (first / "cmdline").read_bytes() for command in commands)
+        except OSError:
+            return False
 
     def terminate(self) -> None:
         """Ask the workload to end (SIGTERM)."""
