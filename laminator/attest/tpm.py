@@ -129,7 +129,11 @@ class AttestationTpm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(MachineError):  # the error on its way says more
+            self.close()
 
     def close(self) -> None:
         """Flush the attestation key and close the connection; again does nothing."""
