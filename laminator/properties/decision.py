@@ -41,7 +41,7 @@ def decide(scores: Scores, classes: int) -> tuple[tuple[int, ...], str]:
     if scores.classes is None:
         return _by_threshold(scores.values, classes), THRESHOLD
     if scores.classes != classes:
-        message = f"{scores.classes} scores a row for {classes} classes"
+        message = f"{scores.classes} scores a row for {classes} classes; CLASSES names them all"
         raise MalformedError("scores.classes", message)
     return _by_argmax(scores.values, classes), ARGMAX
 

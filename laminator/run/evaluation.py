@@ -214,9 +214,11 @@ def _plain_paths(
     if owner is not None:
         started.place.chmod(0o711)
     plan = plain_places(paths, places, owner=owner)
+    model = places / started.inputs[MODEL].given.name
+    model.symlink_to(plan.inputs[MODEL])
     own, script = Path(model_host.__file__), started.code.script
     host, seen = (own, script) if evaluation.has_code else (script, None)
-    return ModelPaths(plan.filesystem, host, plan.inputs[MODEL], seen, plan.home)
+    return ModelPaths(plan.filesystem, host, model, seen, plan.home)
 
 
 def _properties(result: bytes, model: Process) -> tuple[Property, ...]:

@@ -172,7 +172,10 @@ def _class_names(classes: Sequence[object] | int) -> list[str]:
 def send(connection: socket.socket, message: object) -> None:
     """Send one frame."""
     body = encode(message)
-    connection.sendall(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    try:
+        connection.sendall(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit("the measurer hung up")
 
 
 def receive(connection: socket.socket) -> Any:  # noqa: ANN401 - a decoded message
@@ -187,7 +190,10 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytearray:
     data = bytearray(size)
     view, position = memoryview(data), 0
     while position < size:
-        count = connection.recv_into(view[position:])
+        try:
+            count = connection.recv_into(view[position:])
+        except ConnectionResetError:
+            sys.exit("the measurer hung up")
         if count == 0:
             if position:
                 sys.exit("the measurer hung up in the middle of a batch")

@@ -31,6 +31,8 @@ MAX_CLASS_NAME = 256
 BATCH_ROWS = 1024
 BATCH_BYTES = 16 * 1024**2
 _SCORE_BYTES = 8
+# So many scores a row are read where fewer are expected, to say how many there are.
+_CLASSES_READ = 1024
 _REPLY_OVERHEAD = 64
 
 
@@ -68,7 +70,8 @@ def ask(connection: socket.socket, features: Sequence[Column], classes: int) -> 
     answers: list[tuple[Sequence[int], array[float]]] = []
     for batch in _batches(features, order):
         send_frame(connection, _batch_message(features, batch), MODEL)
-        reply = _receive(connection, len(batch) * classes * _SCORE_BYTES + _REPLY_OVERHEAD)
+        limit = len(batch) * max(classes, _CLASSES_READ) * _SCORE_BYTES + _REPLY_OVERHEAD
+        reply = _receive(connection, limit)
         found, scores = _parse_scores(reply, len(batch))
         if answers and found != width:
             raise MalformedError("model.scores", "batches differ in the shape of their scores")

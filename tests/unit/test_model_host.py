@@ -199,7 +199,7 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
         (CONSTANT.replace("* rows", "* (rows - 1)"), "model.scores"),
         (CONSTANT.replace("* rows", "* (rows + 1)"), "model.scores"),
         (CONSTANT.replace("[0.0, 1.0]", "[[0.0, 1.0]]"), "model.scores"),
-        (CONSTANT.replace("* rows", "* 1000"), "frame.size"),
+        (CONSTANT.replace("* rows", "* 1000000"), "frame.size"),
     ],
 )
 def test_a_bad_model_is_a_clear_failure(tmp_path: Path, code: str, expected: str) -> None:

@@ -1,0 +1,303 @@
+"""What a lying provider's model tries during an evaluation, each in real sandboxes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import evaluating
+import numpy as np
+import pytest
+import sklearn
+from model_process import CONSTANT, table
+
+from laminator.claims import Property
+from laminator.errors import LaminatorError
+from laminator.run.bubblewrap import bubblewrap
+from laminator.run.evaluation import measure_model, parse_evaluation
+from laminator.run.request import RunRequest
+from laminator.run.sandbox import NAMESPACES, NONE, probe
+
+CANARY = "label-that-only-the-measurer-knows"
+ROWS = 60
+X = [(7 * i) % 30 for i in range(ROWS)]
+
+# Says on stderr, as one JSON line, what it found; then answers like a coin.
+SPY = """
+import json, os, sys
+CLASSES = ["no", "CANARY"[::-1]]
+NEEDLE = CLASSES[1] = "".join(reversed("YRANAC"))
+
+def load(path):
+    print("SPY " + json.dumps(spy(path)), file=sys.stderr, flush=True)
+
+def predict(model, batch):
+    return [0.0] * len(next(iter(batch.values())))
+
+def contents(root):
+    for folder, _, names in os.walk(root):
+        for path in (os.path.join(folder, name) for name in names):
+            try:
+                if os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        yield path, file.read(1 << 20)
+            except OSError:
+                pass
+"""
+
+
+def _spy(body: str) -> str:
+    code = SPY.replace('["no", "CANARY"[::-1]]', '["no", ""]').replace("YRANAC", CANARY[::-1])
+    return code + "\ndef spy(model_path):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces() -> None:
+    if probe(bubblewrap()).separation != NAMESPACES:
+        pytest.skip("namespaces are forbidden here")
+
+
+class Bench:
+    """A model, its code and its data in a folder, and their evaluation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.write("model.bin", "weights")
+        self.write("code.py", CONSTANT)
+        self.write("test.csv", table({"x": X, "label": [self._label(x) for x in X]}))
+
+    @staticmethod
+    def _label(x: int) -> str:
+        return CANARY if x % 3 else "no"
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def request(self, *words: object) -> RunRequest:
+        labels = () if "--labels" in words else ("--labels", "label")
+        code, data = self.folder / "code.py", f"test={self.folder / 'test.csv'}"
+        model = self.folder / "model.bin"
+        return evaluating.request(model, "--model-code", code, "--data", data, *labels, *words)
+
+    def evaluate(
+        self,
+        *words: object,
+        force: str = NAMESPACES,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> Property:
+        """Return the accuracy; `meanwhile` runs when everything has been measured."""
+        asked = self.request(*words)
+        with evaluating.started_run(asked, force) as started:
+            meanwhile()
+            (found,) = measure_model(started, parse_evaluation(asked.options))
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A bench with a constant model."""
+    return Bench(tmp_path)
+
+
+def _found(capfd: pytest.CaptureFixture[str]) -> Any:
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("SPY "))
+    return json.loads(line.removeprefix("SPY "))
+
+
+def _refused(action: Callable[[], object]) -> LaminatorError:
+    with pytest.raises(LaminatorError) as caught:
+        action()
+    return caught.value
+
+
+def test_reading_labels_and_data(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own folder, the data's, the attester's, memory file systems, every process's files."""
+    label_file = bench.write("labels.txt", "\n".join([CANARY, "no"] * (ROWS // 2)))
+    data = bench.folder / "test.csv"
+    body = f"""
+        roots = [{str(bench.folder)!r}]
+        if model_path.startswith("/laminator"):
+            roots += ["/tmp", "/dev/shm", "/var", "/home", "/laminator", "/mnt", os.getcwd(),
+                      "/proc/self/fd", "/proc/1/root/tmp", "/proc/1/root/dev/shm"]
+        hits = [path for root in roots for path, content in contents(root)
+                if NEEDLE.encode() in content and not path.endswith("code.py")]
+        direct = [os.path.exists(path) for path in ({str(data)!r}, {str(label_file)!r})]
+        return {{"hits": hits, "direct": direct, "seen": len(list(contents("/laminator")))}}
+    """.replace("\n        ", "\n").strip()
+    bench.write("code.py", _spy(body))
+    for words in ((), ("--labels", label_file, "--hold-back", "label")):
+        bench.evaluate(*words)
+        assert _found(capfd) == {"hits": [], "direct": [False, False], "seen": 3}
+    found = bench.evaluate(force=NONE)
+    assert found.source == "reported"
+    seen = _found(capfd)
+    assert str(data) in seen["hits"]  # the spy is real: without namespaces it finds them
+    assert seen["direct"] == [True, True]
+
+
+def test_data_inside_the_python_environment(
+    bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the data's own path is one that the model's process sees, it is masked."""
+    data = Path(sklearn.__file__).parent / "datasets" / "data" / "breast_cancer.csv"
+    body = f"""
+        with open({str(data.with_name("iris.csv"))!r}) as file:
+            beside = len(file.read())
+        try:
+            with open({str(data)!r}) as file:
+                return [beside, len(file.read())]
+        except OSError:
+            return [beside, 0]
+    """.replace("\n        ", "\n").strip()
+    bench.write("code.py", _spy(body))
+    asked = bench.request()
+    asked = asked._replace(inputs={**asked.inputs, "test": str(data)})
+    monkeypatch.setattr(bench, "request", lambda: asked)
+    _refused(bench.evaluate)  # this file is no table with a header
+    beside, data_bytes = _found(capfd)
+    assert beside > 0
+    assert data_bytes == 0
+
+
+def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither the measurer nor the attester is there to be traced; one socket is all it has."""
+    body = """
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        words = [open(f"/proc/{pid}/cmdline").read().split("\\0") for pid in pids]
+        links = {}
+        for fd in os.listdir("/proc/self/fd"):
+            if os.path.lexists(f"/proc/self/fd/{fd}"):
+                links[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        sockets = [fd for fd, link in links.items() if link.startswith("socket:")]
+        return {"measurers": sum("measurer" in argv for argv in words), "processes": len(pids),
+                "sockets": sockets, "channel": sys.argv[1], "tpm": os.path.exists("/dev/tpm0")}
+    """.replace("\n        ", "\n").strip()
+    bench.write("code.py", _spy(body))
+    bench.evaluate()
+    found = _found(capfd)
+    assert found["measurers"] == 0
+    assert found["processes"] <= 2
+    assert set(found["sockets"]) <= {found["channel"], "0", "1", "2"}
+    assert not found["tpm"]
+
+
+# Each takes the channel for itself and speaks in the host's place.
+SPEECHES = {
+    "pickle": ("frame(pickle.dumps(Bomb()))", "cbor."),
+    "garbage": ("channel.sendall(os.urandom(64))", ""),
+    "huge": ("channel.sendall(b'\\xff\\xff\\xff\\xff')", "frame.size"),
+    "nothing": ("os._exit(0)", "model.failed"),
+    "properties": ("frame(b'\\xa1\\x6aproperties\\x80')", "model.hello"),
+    "two classes of one name": ("frame(b'\\xa1gclasses\\x82\\x61a\\x61a')", "model.classes"),
+}
+
+
+@pytest.mark.parametrize(("speech", "code"), SPEECHES.values(), ids=list(SPEECHES))
+def test_speaking_in_the_hosts_place(bench: Bench, tmp_path: Path, speech: str, code: str) -> None:
+    bench.write(
+        "code.py",
+        f"""
+import os, pickle, socket, sys
+channel = socket.socket(fileno=int(sys.argv[1]))
+
+class Bomb:
+    def __reduce__(self):
+        return open, ({str(tmp_path / "bomb")!r}, "w")
+
+def frame(body):
+    channel.sendall(len(body).to_bytes(4, "big") + body)
+
+{speech}
+channel.shutdown(socket.SHUT_RDWR)
+""",
+    )
+    assert _refused(bench.evaluate).code.startswith(code)
+    assert not (tmp_path / "bomb").exists()
+
+
+@pytest.mark.parametrize(
+    ("scores", "code"),
+    [
+        ("[[0.0, float('nan')]] * rows", "scores.finite"),
+        ("[[0.0, float('inf')]] * rows", "scores.finite"),
+        ("[[0.0, 1.0]] * (rows + 1)", "model.scores"),
+        ("[[0.0, 1.0]] * 1000000", "frame.size"),
+        ("[[0.0, 1.0, 2.0]] * rows", "scores.classes"),
+        ("[2.0] * rows", "scores.probability"),
+    ],
+)
+def test_scores_that_are_none(bench: Bench, scores: str, code: str) -> None:
+    bench.write("code.py", CONSTANT.replace("[[0.0, 1.0]] * rows", scores))
+    bench.write("test.csv", table({"x": X, "label": ["yes" if x % 3 else "no" for x in X]}))
+    assert _refused(bench.evaluate).code == code
+
+
+def test_knowing_the_files_order(bench: Bench) -> None:
+    """It holds every label by row number; the rows come in another order, so it gets chance."""
+    rows = 600
+    labels = (np.random.default_rng(5).random(rows) < 0.5).tolist()
+    code = f"""
+CLASSES = ["no", "yes"]
+LABELS = {[float(label) for label in labels]}
+
+def load(path):
+    return iter(LABELS)
+
+def predict(model, batch):
+    return [next(model) for _ in batch["x"]]
+"""
+    bench.write("code.py", code)
+    names = ["yes" if label else "no" for label in labels]
+    bench.write("test.csv", table({"x": [i % 7 for i in range(rows)], "label": names}))
+    first, second = bench.evaluate(), bench.evaluate()
+    for found in (first, second):
+        assert isinstance(found.value, float)
+        assert 0.4 < found.value < 0.6
+    assert first.value != second.value  # a fresh order each time
+
+
+@pytest.mark.parametrize("name", ["code.py", "model.bin", "test.csv"])
+def test_swapping_after_hashing(bench: Bench, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is put in a file's place after it was measured reaches neither process."""
+    code = """
+import sys
+CLASSES = ["no", "yes"]
+
+def load(path):
+    print("SPY " + repr(open(path).read()).replace("'", '"'), file=sys.stderr)
+
+def predict(model, batch):
+    return (batch["x"] % 3 != 0).astype(float)
+"""
+    bench.write("code.py", code)
+    bench.write("test.csv", table({"x": X, "label": ["yes" if x % 3 else "no" for x in X]}))
+    lie = {
+        "code.py": "raise SystemExit('swapped')",
+        "model.bin": "swapped",
+        "test.csv": "x,label\n1,swapped\n",
+    }[name]
+    found = bench.evaluate(meanwhile=lambda: bench.write(name, lie))
+    assert (found.value, found.parameters["n"]) == (1, ROWS)
+    assert _found(capfd) == "weights"
+
+
+def test_the_labels_as_a_feature(bench: Bench) -> None:
+    assert _refused(lambda: bench.evaluate("--feature", "label")).code == "data.labels"
+    assert _refused(lambda: bench.evaluate("--sensitive", "label")).code == "data.labels"
+    copied = {"x": X, "label": [x % 3 for x in X], "copy": [x % 3 * 10 for x in X]}
+    bench.write("test.csv", table(copied))
+    assert _refused(bench.evaluate).code == "data.leak"
+    bench.write("test.csv", table({**copied, "copy": range(ROWS)}))  # type: ignore[dict-item]
+    assert _refused(bench.evaluate).code == "data.leak"
+    twice = table({"x": X, "label": X}).replace("x,label", "label,label", 1)
+    bench.write("test.csv", twice)
+    assert _refused(bench.evaluate).code == "dataset.column-name"
+
+
+def test_a_crash_names_how_it_ended(bench: Bench) -> None:
+    bench.write("code.py", "import os\nos.kill(os.getpid(), 9)")
+    error = _refused(bench.evaluate)
+    assert error.code == "model.failed"
+    assert "SIGKILL" in error.message
