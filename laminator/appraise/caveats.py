@@ -46,6 +46,8 @@ SENTENCES = {
     "checked.",
     "data.chosen-by-provider": "The data behind {names} was chosen by the provider: it is no "
     "reference value, and whether the model had seen it is not proven.",
+    "data.parameters-chosen-by-provider": "How {names} was measured, such as which column holds "
+    "the labels, was chosen by the provider: no rule of the policy states its parameters.",
     "lineage.not-checked": "Cards that this one refers to were not given: {names}.",
     "evidence.co-location": "That the pieces of evidence come from one machine is not proven.",
     "endorsements.not-checked": "The card's endorsements were not checked and count for nothing.",
@@ -117,6 +119,10 @@ def _data(claims: Claims, policy: Policy) -> Iterator[Caveat]:
     names = {item.name for item in measured if chosen_by(item, claims, known) == "provider"}
     if names:
         yield _caveat("data.chosen-by-provider", names=", ".join(sorted(names)))
+    fixed = {rule.name for rule in policy.properties if rule.parameters}
+    free = {item.name for item in measured if item.parameters} - fixed
+    if free:
+        yield _caveat("data.parameters-chosen-by-provider", names=", ".join(sorted(free)))
 
 
 def _lineage(checks: tuple[Check, ...]) -> Iterator[Caveat]:

@@ -47,6 +47,7 @@ _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _CHECK_ID = r"[a-z0-9-]+(\.[A-Za-z0-9_/-]+)+"
 
 T = TypeVar("T")
+Scalar = str | int | float
 
 
 class References(NamedTuple):
@@ -61,8 +62,9 @@ class References(NamedTuple):
 class PropertyRule(NamedTuple):
     """What is asked of the properties called `name` (about `on`, where given).
 
-    `sources` are the words that count; `bound` "interval" asks for an interval and judges its
-    worse end, "point" judges the value, None judges the worse end where there is an interval.
+    `sources` are the words that count, `parameters` those that have to be as stated. `bound`
+    "interval" asks for an interval and judges its worse end, "point" judges the value, None judges
+    the worse end where there is an interval.
     """
 
     id: str
@@ -74,6 +76,7 @@ class PropertyRule(NamedTuple):
     most: float | None = None
     bound: str | None = None
     required: bool = True
+    parameters: Mapping[str, Scalar] = MappingProxyType({})
 
 
 class Policy(NamedTuple):
@@ -225,6 +228,12 @@ def _number(value: Value, path: str) -> float:
     return float(value)
 
 
+def _scalar(value: Value, path: str) -> Scalar:
+    if not isinstance(value, str | int | float):
+        raise malformed(path, "text, a number, true or false", value)
+    return value
+
+
 def _one_or_more(parse: Parse[str]) -> Parse[tuple[str, ...]]:
     """Return a parser of one item or of an array of them, without repetition."""
 
@@ -249,6 +258,7 @@ def _rule(value: Value, path: str) -> PropertyRule:
         most=fields.optional("max", _number),
         bound=fields.optional("bound", choice(*BOUNDS)),
         required=_or(fields.optional("required", flag), True),
+        parameters=_or(fields.optional("parameters", named(_scalar)), MappingProxyType({})),
     )
     fields.close()
     if rule.least is not None and rule.most is not None and rule.least > rule.most:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from laminator.appraise.chosen import chosen_by
-from laminator.appraise.policy import COVERAGES, Policy, PropertyRule
+from laminator.appraise.policy import COVERAGES, Policy, PropertyRule, Scalar
 from laminator.appraise.result import Check, Trust, failed, not_applicable, passed
+from laminator.cbor import Value
 from laminator.claims import Claims, Property
 from laminator.digest import Digest
 from laminator.report.text import safe
@@ -167,7 +168,9 @@ def describe_selection(rule: PropertyRule) -> str:
     """Return the words for the properties that `rule` is about."""
     about = f" on {', '.join(rule.on)}" if rule.on else ""
     measurers = f" by {' or '.join(map(safe, rule.measurers))}" if rule.measurers else ""
-    return f"{' or '.join(rule.sources)} property {rule.name}{about}{measurers}"
+    stated = ", ".join(f"{key} {value}" for key, value in rule.parameters.items())
+    parameters = f" with {safe(stated)}" if stated else ""
+    return f"{' or '.join(rule.sources)} property {rule.name}{about}{measurers}{parameters}"
 
 
 def _selects(rule: PropertyRule, item: Property) -> bool:
@@ -175,7 +178,13 @@ def _selects(rule: PropertyRule, item: Property) -> bool:
         item.source in rule.sources
         and set(rule.on) <= set(item.on)
         and (not rule.measurers or item.measurer in rule.measurers)
+        and all(_same(item.parameters.get(key), value) for key, value in rule.parameters.items())
     )
+
+
+def _same(found: Value, wanted: Scalar) -> bool:
+    """Compare values; a truth value is not the number that Python takes it for."""
+    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
 
 
 def _near_misses(items: Iterable[Property]) -> str:

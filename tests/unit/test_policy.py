@@ -60,6 +60,7 @@ def test_documented_example() -> None:
         ("test",),
         ("measured",),
     )
+    assert rule.parameters == {"labels": "column:label"}
     assert (rule.least, rule.most, rule.bound, rule.required) == (0.9, None, "interval", True)
 
 
@@ -101,6 +102,11 @@ def test_documented_example() -> None:
         ('version = 1\n[[property]]\nname = "a"\nsource = "measured"\nmin = 2\nmax = 1', "min"),
         ('version = 1\n[[property]]\nname = "a"\nsource = "measured"\nbound = "point"', "bound"),
         ('version = 1\n[[property]]\nname = "a"\nsource = "measured"\nminimum = 1', "minimum"),
+        (
+            'version = 1\n[[property]]\nname = "a"\nsource = "measured"\nparameters = 1',
+            "parameters",
+        ),
+        (f"version = 1\n{RULE}parameters = {{ n = [1] }}", "parameters"),
         ("version = 1\nversion = 1", "TOML"),
         ("version = 1 2", "TOML"),
         (f"version = {'[' * 5000}", "TOML"),
@@ -178,7 +184,7 @@ def test_explain_says_everything_asked() -> None:
         f"The artifact model is {A}.",
         "independent: ",
         "measured property accuracy on test by laminator.properties.performance.accuracy/1",
-        "at least 0.9, judged by the worse end of its interval, which it has to have",
+        "with labels column:label is at least 0.9, judged by the worse end of its interval, which",
         "there is at least one",
     ):
         assert expected in said

@@ -460,6 +460,7 @@ ACCURACY = '[[property]]\nname = "accuracy"\nsource = "measured"\n'
         'min = 0.75\nmax = 0.75\nbound = "point"',
         'max = 0.95\non = "test"',
         'on = ["test", "model"]\nmeasurer = "laminator.accuracy/1"',
+        'parameters = { n = 4, rule = "argmax" }',
     ],
 )
 def test_property_rule_met(rule: str) -> None:
@@ -474,11 +475,30 @@ def test_property_rule_met(rule: str) -> None:
         'min = 0.76\nbound = "point"',
         'on = "predictions"',
         'measurer = "another"',
+        "parameters = { n = 5 }",
+        "parameters = { n = true }",
+        'parameters = { labels = "column:label" }',
     ],
 )
 def test_property_rule_not_met(rule: str) -> None:
     result = judge(world(), _rules(ACCURACY + rule))
     assert obstacles(result) == {"policy.property.accuracy"}
+
+
+def test_true_is_no_number_among_parameters() -> None:
+    (measured,) = (item for item in claims().properties if item.source == "measured")
+    one = measured._replace(parameters=MappingProxyType({"n": 1}))
+    policy = _rules(ACCURACY + "parameters = { n = true }")
+    assert obstacles(judge(world(properties=(one,)), policy)) == {"policy.property.accuracy"}
+
+
+def test_parameters_that_no_rule_states_are_a_caveat() -> None:
+    def codes(policy: Policy) -> set[str]:
+        return {caveat.code for caveat in judge(world(), policy).caveats}
+
+    code = "data.parameters-chosen-by-provider"
+    assert code in codes(POLICY)
+    assert code not in codes(_rules(ACCURACY + "parameters = { n = 4 }"))
 
 
 def test_second_better_value_does_not_help() -> None:
