@@ -284,21 +284,20 @@ def test_a_response_of_a_wrong_size_is_named(response: bytes) -> None:
     assert caught.value.code == "tpm.connection"
 
 
-def test_the_first_error_is_the_one_that_is_told(raw_swtpm: RawSwtpm) -> None:
-    descriptor = raw_swtpm.connect()
-    line = socket.socket(fileno=os.dup(descriptor))
+def use_until_cut_off(descriptor: int) -> None:
+    """Load the attestation key, then lose the connection."""
     with (
-        line,
-        pytest.raises(MachineError, match="reset PCR 23"),
+        socket.socket(fileno=os.dup(descriptor)) as line,
         AttestationTpm(descriptor) as tpm,
     ):
         assert tpm.ak_public
         line.shutdown(socket.SHUT_RDWR)
         tpm.reset_log()
-    with ESAPI(raw_swtpm.tcti) as esapi:
-        _, capability = esapi.get_capability(TPM2_CAP.HANDLES, TPM2_HC.TRANSIENT_FIRST, 8)
-        for handle in capability.data.handles:
-            esapi.flush_context(esapi.tr_from_tpmpublic(handle))
+
+
+def test_the_first_error_is_the_one_that_is_told(fresh_swtpm: RawSwtpm) -> None:
+    with pytest.raises(MachineError, match="reset PCR 23"):
+        use_until_cut_off(fresh_swtpm.connect())
 
 
 def test_a_response_that_does_not_come_is_an_error() -> None:
