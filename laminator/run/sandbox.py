@@ -34,7 +34,8 @@ OTHER_USER = 65534
 """The user id (nobody) that a workload gets where namespaces are forbidden."""
 
 _UNSHARED = ("user", "pid", "ipc", "uts")
-_PR_SET_DUMPABLE = 4
+_NO_NESTING = "--disable-userns"
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PROBE_SECONDS = 20.0
 _GROUP_SECONDS = 2.0
 _SIGNAL_BASE = 128
@@ -44,7 +45,9 @@ _STATUS_BYTES = 1 << 12
 class Sandbox(NamedTuple):
     """What this machine allows: a separation, the command that runs bubblewrap, and why not more.
 
-    `bwrap` is a list of words, so that a copied linker can run a copied bubblewrap.
+    `bwrap` is a list of words, so that a copied linker can run a copied bubblewrap; it ends with
+    the option that forbids the workload user namespaces of its own, where bubblewrap knows it
+    (0.8 and later).
     """
 
     separation: str
@@ -172,14 +175,23 @@ def probe(bwrap: Sequence[str] = ("bwrap",), *, force: str | None = None) -> San
 
     Raises MachineError if the forced one does not work here.
     """
-    reasons: list[str] = []
-    for separation in (NAMESPACES, UID, NONE) if force is None else (force,):
-        sandbox = Sandbox(separation, tuple(bwrap), "; ".join(reasons))
-        reason = _try(sandbox)
-        if reason is None:
-            return sandbox
-        reasons.append(f"{separation}: {reason}")
-    raise MachineError("sandbox.separation", "; ".join(reasons))
+    if force not in (None, NAMESPACES, UID, NONE):
+        raise UsageError("sandbox.separation", f"no separation {shown(force)}")
+    plain = tuple(bwrap)
+    wanted = [(NAMESPACES, (*plain, _NO_NESTING)), (NAMESPACES, plain), (UID, plain), (NONE, plain)]
+    reasons: dict[str, str] = {}
+    for separation, words in wanted:
+        if force in (None, separation):
+            told = "; ".join(
+                f"{name}: {why}" for name, why in reasons.items() if name != separation
+            )
+            sandbox = Sandbox(separation, words, told)
+            reason = _try(sandbox)
+            if reason is None:
+                return sandbox
+            reasons[separation] = reason
+    message = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+    raise MachineError("sandbox.separation", message)
 
 
 def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
@@ -254,7 +266,7 @@ def make_undumpable() -> None:
 
 def is_dumpable() -> bool:
     """Say whether this process is dumpable (prctl PR_GET_DUMPABLE)."""
-    return bool(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) != 0)
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
 
 
 def check_other_user_reads(paths: Sequence[Path]) -> None:
@@ -355,8 +367,6 @@ def _setpriv(separation: str) -> list[str]:
 
 def _try(sandbox: Sandbox) -> str | None:
     """Return None if the separation works, else why not."""
-    if sandbox.separation not in (NAMESPACES, UID, NONE):
-        raise UsageError("sandbox.separation", f"no separation {shown(sandbox.separation)}")
     if sandbox.separation == UID and os.geteuid() != 0:
         return "needs root"
     try:

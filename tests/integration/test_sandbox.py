@@ -219,7 +219,7 @@ def test_a_copied_bubblewrap_under_a_copied_linker_works(folder: Path) -> None:
     linker = next(copies.glob("ld-*"))
     words = [str(linker), "--library-path", str(copies), str(folder / "bwrap")]
     result = drive(folder, Path(sys.executable), [], words)
-    assert result["sandbox"][:2] == [NAMESPACES, words]
+    assert result["sandbox"][:2] == [NAMESPACES, [*words, "--disable-userns"]]
     assert result["status"] == [0, None]
 
 
@@ -238,6 +238,21 @@ def test_without_bubblewrap_the_reason_is_given() -> None:
     assert found.reason.startswith("namespaces: cannot start '/nonexistent/bwrap'")
     with pytest.raises(MachineError, match="cannot start"):
         probe(("/nonexistent/bwrap",), force=NAMESPACES)
+
+
+@needs_namespaces
+def test_a_workload_makes_no_user_namespace_of_its_own() -> None:
+    assert output_of("unshare -U true && echo made", probe()) == ""
+
+
+@needs_namespaces
+def test_an_older_bubblewrap_serves_too(tmp_path: Path) -> None:
+    older = tmp_path / "bwrap"
+    older.write_text('#!/bin/sh\n[ "$1" = --disable-userns ] && exit 1\nexec bwrap "$@"\n')
+    older.chmod(0o755)
+    found = probe((str(older),))
+    assert found == Sandbox(NAMESPACES, (str(older),), "")
+    assert shell("exit 3", found).wait() == (3, None)
 
 
 def test_a_bubblewrap_that_fails_is_noticed() -> None:
