@@ -167,6 +167,15 @@ def test_a_buffer_beyond_its_limit_is_refused() -> None:
         structures.parse_attest(structures.marshal_attest(attest))
 
 
+def test_limits_themselves_are_within() -> None:
+    quote = structures.Quote((forge.selection(23),) * 16, bytes(64))
+    attest = forge.world().end._replace(attested=quote, extra_data=bytes(64))
+    assert structures.parse_attest(structures.marshal_attest(attest)) == attest
+    with pytest.raises(MalformedError) as caught:
+        structures.parse_public(bytes(2048))
+    assert caught.value.code == "tpm.structure"
+
+
 @pytest.mark.parametrize(
     ("parse", "data", "what"),
     [

@@ -117,6 +117,14 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         load_trust(str(tmp_path))
 
 
+def test_limits_themselves_are_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pki.root("one")
+    put(tmp_path / "one.der", root.der)
+    monkeypatch.setattr(trust, "MAX_FILES", 1)
+    monkeypatch.setattr(trust, "MAX_ANCHOR_FILE", len(root.der))
+    assert len(load_trust(str(tmp_path)).anchors) == 1
+
+
 def test_a_pinned_anchor_is_read_back(tmp_path: Path) -> None:
     root = pki.root("pinned")
     file = put(tmp_path / "download.der", root.der)
