@@ -3,6 +3,7 @@
 Decision record: docs/adr/0003-isolation.md.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -121,8 +122,13 @@ def folder_binds(folders: Sequence[Path], *, home: Path | None = None) -> Filesy
 
 def is_broad(folder: Path, home: Path | None = None) -> bool:
     """Say whether `folder` is a home, holds one, or is a place that everybody shares."""
-    homes = (Path.home(), *([home.resolve()] if home is not None else []))
+    homes = [*_own_home(), *([home.resolve()] if home is not None else [])]
     return folder in _BROAD or any(one.is_relative_to(folder) for one in homes)
+
+
+def _own_home() -> Iterator[Path]:
+    with contextlib.suppress(RuntimeError):  # a user id without a name, and no HOME
+        yield Path.home()
 
 
 def _in_system(path: Path) -> bool:

@@ -2,6 +2,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,15 @@ from laminator.run.places import (
     workload_filesystem,
 )
 from laminator.run.private_copy import copy_measured, store
-from laminator.run.sandbox import NAMESPACES, Job, probe, start
+from laminator.run.sandbox import (
+    NAMESPACES,
+    OTHER_USER,
+    UID,
+    Job,
+    check_other_user_reads,
+    probe,
+    start,
+)
 
 needs_namespaces = pytest.mark.skipif(
     probe().separation != NAMESPACES, reason="namespaces are forbidden here"
@@ -437,7 +446,44 @@ def test_another_user_owns_the_places(machine: Machine) -> None:
     assert request.script.private.parent.stat().st_mode & 0o777 == 0o711
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_another_user_works_with_what_it_asks_for() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="laminator-test-"))
+    folder.chmod(0o711)
+    machine = Machine(folder)
+    try:
+        data, model = machine.project / "data.csv", machine.project / "model"
+        plan = plain_places(
+            machine.request(inputs={"data": data}, outputs={"model": model}),
+            machine.private,
+            owner=OTHER_USER,
+        )
+        check_other_user_reads([plan.script, *plan.inputs.values()])
+        asked = {"data": str(plan.inputs["data"]), "model": str(plan.outputs["model"])}
+        script = f'cat "$data" > "$model"; cat {machine.private}/*; touch {machine.project}/x'
+        job = Job(
+            command=["/bin/sh", "-c", script],
+            env={"PATH": os.defpath, **asked},
+            cwd=plan.cwd,
+            stderr=subprocess.DEVNULL,
+        )
+        assert start(job, plan.filesystem, probe(force=UID)).wait().code != 0
+        assert collect(plan, "model") == b"records"
+        assert not (machine.project / "x").exists()
+    finally:
+        shutil.rmtree(folder)
+
+
 # --- small things ---
+
+
+def test_a_user_without_a_home_has_broad_folders_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", fail)
+    assert is_broad(Path("/"))
+    assert not is_broad(Path("/usr/share"))
 
 
 def test_tracing_walks_as_the_kernel_does(tmp_path: Path) -> None:
