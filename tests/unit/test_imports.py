@@ -112,6 +112,26 @@ def test_console_prints_and_exits_with_the_verdict(arguments: list[str]) -> None
     assert "laminator verify: " in rejected.stderr
 
 
+def test_reader_that_leaves_ends_the_command_quietly(arguments: list[str]) -> None:
+    code = """\
+import os, sys
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+from laminator.cli.main import console
+console()
+"""
+    ran = _run(code, *arguments)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_other_verbs_end_in_order() -> None:
+    code = "from laminator.cli.main import console\nconsole()\n"
+    ran = _run(code, "--version")
+    assert ran.returncode == 0, ran.stderr
+    assert _run(code).returncode == 2
+
+
 def test_public_names_are_all_there() -> None:
     for name in laminator.__all__:
         assert getattr(laminator, name).__name__ == name

@@ -11,7 +11,7 @@ import pytest
 from verifying import POLICY, claims, judge, world
 
 from laminator.appraise import result as results
-from laminator.appraise.caveats import SENTENCES
+from laminator.appraise.caveats import SENTENCES, Appraised, caveats
 from laminator.appraise.policy import BUILT_IN, COVERAGES, ROOTS
 from laminator.appraise.result import Check, Trust, VerificationResult
 from laminator.cbor import Value
@@ -165,6 +165,19 @@ def test_time_of_judging_has_its_zone() -> None:
     zone = dt.timezone(dt.timedelta(hours=2))
     document = _document(judge(world(), now=forge.NOW.astimezone(zone)))
     assert document["judged-at"].endswith("+02:00")
+
+
+def test_proven_attester_has_no_caveat_about_coverage() -> None:
+    trust = Trust("tpm", "attester", "independent", None)
+    found = caveats(Appraised(forge.card(world()), trust, ()), POLICY)
+    codes = {caveat.code for caveat in found}
+    assert not {code for code in codes if code.startswith(("root.", "coverage.", "authority."))}
+
+
+def test_no_plan_no_caveat_about_it() -> None:
+    run = claims().run._replace(plan=None)
+    codes = {caveat.code for caveat in judge(world(run=run)).caveats}
+    assert "plan.declared" not in codes
 
 
 def test_plan_and_network_are_caveats() -> None:

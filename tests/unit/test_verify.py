@@ -595,6 +595,13 @@ def test_nonce_of_the_policy() -> None:
     assert judge(world(), policy, nonce=b"n" * 32).accepted
 
 
+def test_nothing_measured_has_no_data_to_choose() -> None:
+    reported = tuple(item for item in claims().properties if item.source != "measured")
+    policy = POLICY._replace(data_chosen_by="reference")
+    result = judge(world(properties=reported), policy)
+    assert verdict_of(result, "policy.data-chosen-by") == "not-applicable"
+
+
 # Endorsements.
 
 
