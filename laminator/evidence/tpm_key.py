@@ -46,9 +46,7 @@ def public_key(public: Public) -> PublicKey:
 
 def spki(public: Public) -> bytes:
     """Return the key's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) in DER. Raises MalformedError."""
-    return public_key(public).public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
+    return public_key(public).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def key_digest(public: Public) -> Digest:
