@@ -1,0 +1,220 @@
+"""`laminator evaluate` from end to end: the command, the attester, a real software TPM."""
+
+import datetime as dt
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_run import PYTHON, Attester, Ran, Workshop, enrolled
+from model_process import CONSTANT, table
+from raw_swtpm import running_swtpm
+from sklearn.metrics import accuracy_score
+
+from enclave_sim.machine import create
+from laminator import load_policy, load_trust, verify
+from laminator.claims import Property
+from laminator.digest import sha256
+from laminator.properties.interval import wilson
+from laminator.run.outcome import FAILURE_STATUS
+
+ROWS = 60
+X = [(7 * i) % 30 for i in range(ROWS)]
+LABELS = ["yes" if x % 3 else "no" for x in X]
+GUESS = """
+import numpy as np
+CLASSES = ["no", "yes"]
+
+def load(path):
+    print("the model's own words")
+    return int(open(path).read())
+
+def predict(model, batch):
+    return np.stack([batch["x"] < model, batch["x"] >= model], 1)
+"""
+START = [PYTHON, "-c", "import sys; from laminator.cli.main import main; sys.exit(main())"]
+
+
+class Lab(Workshop):
+    """A folder with a model, its code and labelled data."""
+
+    def __init__(self, attester: Attester, folder: Path) -> None:
+        super().__init__(attester, folder)
+        self.write("model.bin", "11")
+        self.write("code.py", GUESS)
+        groups = [f"group <{x % 2}>" for x in X]
+        self.write("test.csv", table({"x": X, "group": groups, "label": LABELS}))
+
+    def evaluate(self, *words: str, labels: str = "label", where: str = "") -> Ran:
+        """Evaluate with these further words."""
+        attester = where or f"--attester=tpm:{self.attester.tcti}"
+        plain = [attester, "--model-code=code.py", "--data=test=test.csv", "--card=out.card"]
+        command = [*START, "evaluate", "model.bin", *plain, "--labels", labels, *words]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.attester.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def measured(self) -> Property:
+        """Return the card's measured property."""
+        claims = self.card("out.card").claims
+        (found,) = (item for item in claims.properties if item.source != "declared")
+        return found
+
+    @property
+    def has_card(self) -> bool:
+        return (self.folder / "out.card").exists()
+
+
+@pytest.fixture(scope="module")
+def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
+    """A software TPM with an enrolled key."""
+    home = tmp_path_factory.mktemp("home")
+    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
+        yield attester
+
+
+@pytest.fixture
+def lab(attester: Attester, tmp_path: Path) -> Lab:
+    """A lab of the test's own."""
+    return Lab(attester, tmp_path)
+
+
+def test_an_evaluation_becomes_a_card(lab: Lab) -> None:
+    ran = lab.evaluate("--hold-back=group", "--declare=license=MIT", "--nonce", "ab" * 16)
+    assert ran.status == 0, ran.stderr
+    assert ran.stdout == "the model's own words\n"
+    claims = lab.card("out.card").claims
+    assert claims.kind == "evaluation"
+    assert {name: item.type for name, item in claims.inputs.items()} == {
+        "model": "model",
+        "test": "dataset",
+    }
+    assert claims.inputs["test"].digest == sha256((lab.folder / "test.csv").read_bytes())
+    assert claims.workload.entry.digest == sha256(GUESS.encode())
+    assert claims.workload.entry.label == "code.py"
+    assert claims.outputs == {}
+    found = lab.measured()
+    guesses = ["yes" if x >= 11 else "no" for x in X]
+    correct = int(accuracy_score(LABELS, guesses, normalize=False))
+    assert (found.name, found.source, found.on) == ("accuracy", "measured", ("model", "test"))
+    assert found.value == accuracy_score(LABELS, guesses)
+    assert found.interval == wilson(correct, ROWS)
+    assert (found.parameters["n"], found.parameters["correct"]) == (ROWS, correct)
+    assert found.parameters["held-back"] == ("group",)
+    result = lab.verify("out.card", nonce=bytes.fromhex("ab" * 16))
+    assert result.accepted, result.failures()
+
+
+def test_sensitive_groups_and_a_file_of_labels(lab: Lab) -> None:
+    lab.write("truth.txt", "\n".join(LABELS))
+    lab.write("test.csv", lab.read("test.csv").replace("label", "hint").replace("yes", "no"))
+    ran = lab.evaluate("--sensitive=group", labels="truth.txt")
+    assert ran.status == 0, ran.stderr
+    found = lab.measured()
+    assert found.on == ("model", "test", "labels")
+    assert lab.card("out.card").claims.inputs["labels"].type == "dataset"
+    slices = found.parameters["slices"]
+    assert isinstance(slices, tuple)
+    assert [item["group"] for item in slices if isinstance(item, dict)] == [
+        "group <0>",
+        "group <1>",
+    ]
+    assert lab.verify("out.card").accepted
+
+
+def test_lineage_from_training_to_evaluation(lab: Lab) -> None:
+    script = "from laminator import workload\nopen(workload.output('model'), 'w').write('11')"
+    assert lab.run(script, "--output=model=model.bin").status == 0
+    ran = lab.evaluate("--card-in=model=train.card")
+    assert ran.status == 0, ran.stderr
+    claims, training = lab.card("out.card").claims, lab.card()
+    assert claims.cards == {"model": training.id}
+    assert claims.inputs["model"].digest == training.claims.outputs["model"].digest
+    lineage = [(lab.folder / "train.card").read_bytes()]
+    assert lab.verify("out.card", other_cards=lineage).accepted
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        ({"code.py": "raise SystemExit(3)"}, (), "ended with exit status 3"),
+        ({"code.py": GUESS.replace("< model", "< 'x'")}, (), "ended with exit status 1"),
+        ({"code.py": CONSTANT.replace("1.0", "float('nan')")}, (), "must be finite"),
+        ({"code.py": GUESS.replace('"no", ', "")}, (), "CLASSES must hold"),
+        ({"test.csv": "x,label\n1\n"}, (), "row 1 has 1 cells"),
+        ({"test.csv": "x,label\n"}, (), "no rows"),
+        ({}, ("--labels=nothing",), "no column 'nothing'"),
+        ({}, ("--sensitive=label",), "the labels' column"),
+    ],
+)
+def test_failures_leave_no_card(
+    lab: Lab, change: dict[str, str], words: tuple[str, ...], said: str
+) -> None:
+    for path, content in change.items():
+        lab.write(path, content)
+    ran = lab.evaluate(*words)
+    assert ran.status == FAILURE_STATUS
+    assert said in ran.stderr
+    assert "is spent" in ran.stderr
+    assert not lab.has_card
+    assert lab.ledger()[-1]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--property=magic",), "no property 'magic' (known: accuracy)"),
+        (("--property=accuracy", "--property=accuracy"), "each property once"),
+        (("--data=model=test.csv",), "choose another name"),
+        (("--data=test=none.csv",), "there is no"),
+        (("--data=test=code.py",), "a folder of images or a file of"),
+        (("--data=test=x.data",), "give --columns"),
+        (("--labels=x.data",), "--labels: a column, or a file of"),
+        (("--input=a=test.csv",), "in place of --input"),
+        (("--output=a=b",), "has no --output"),
+        (("--model-code=",), "give --model-code"),
+    ],
+)
+def test_usage_errors_cost_no_number(lab: Lab, words: tuple[str, ...], said: str) -> None:
+    lab.write("x.data", "1,2\n")
+    ran = lab.evaluate(*words)
+    assert ran.status == FAILURE_STATUS
+    assert said in ran.stderr
+    assert "is spent" not in ran.stderr
+    assert not lab.has_card
+
+
+def test_labels_are_needed_for_tables(lab: Lab) -> None:
+    command = [*START, "evaluate", "model.bin", "--model-code=code.py", "--data=test=test.csv"]
+    done = subprocess.run(
+        command, cwd=lab.folder, env=lab.attester.environment, capture_output=True, check=False
+    )
+    assert done.returncode == FAILURE_STATUS
+    assert b"where are the labels?" in done.stderr
+
+
+def test_on_a_simulated_machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The measurer runs from the attester's measured copy; the machine's policy accepts it."""
+    machine = tmp_path_factory.mktemp("m") / "machine"
+    create(machine)
+    ran = lab.evaluate(where=f"--simulated={machine}")
+    assert ran.status == 0, ran.stderr
+    assert lab.measured().source == "measured"
+    result = verify(
+        (lab.folder / "out.card").read_bytes(),
+        load_policy(str(machine / "policy.toml")),
+        trust=load_trust(str(machine / "trust")),
+        now=dt.datetime.now(tz=dt.UTC),
+    )
+    assert result.accepted, result.failures()
+    assert result.trust.coverage == "launch"
+    opened = json.loads((lab.folder / "out.card.private").read_text())
+    assert opened["arguments"][0]["value"] == str(lab.folder / "code.py")
