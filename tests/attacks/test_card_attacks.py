@@ -1,0 +1,317 @@
+"""What a lying prover tries with log, claims, artifacts and lineage: one check alone says no.
+
+The forged machine signs whatever it is told, as an unrestricted key would.
+"""
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import forge
+import pytest
+from verifying import IAT, POLICY, claims, judge, obstacles, verdict_of, world
+
+import laminator
+from laminator.appraise.lineage import MAX_LINEAGE_DEPTH
+from laminator.appraise.result import VerificationResult
+from laminator.card import ConceptualMessage, binding, encode_card, parse_card
+from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
+from laminator.claims_codec import encode_claims
+from laminator.digest import sha256
+from laminator.eventlog import START_QUOTE_RECORDS, Record, replay, start_quote_binding
+from laminator.evidence.tpm_structures import Attest
+
+Log = tuple[Record, ...]
+
+NONE = Isolation("none", (), True, False, False)
+
+
+# The log against the claims.
+
+
+def _fully_signed(drafted: forge.World, log: Log) -> forge.World:
+    """Return a world with this log, with head, count and both quotes made for it."""
+    final = drafted.claims._replace(log=LogSummary(replay(log), len(log)))
+    start_head = replay(log[:START_QUOTE_RECORDS])
+    start = forge.quote(drafted.machine, final, start_head, start_quote_binding(start_head), 2000)
+    return _rebound(drafted, final)._replace(
+        log=log, start=start, end=_end_quote(drafted, final, log)
+    )
+
+
+def _end_quote(drafted: forge.World, final: Claims, log: Log) -> Attest:
+    bound = binding(encode_claims(final))
+    return forge.quote(drafted.machine, final, replay(log), bound, 9000)
+
+
+def _rebound(drafted: forge.World, final: Claims) -> forge.World:
+    """Return a world with other claims and an end quote over them, all else as it was."""
+    return drafted._replace(claims=final, end=_end_quote(drafted, final, drafted.log))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda log: log[:-1],
+        lambda log: (*log, log[-1]),
+        lambda log: (*log[:4], log[5], log[4], *log[6:]),
+        lambda log: (*log[:5], log[5]._replace(digest=bytes(32)), *log[6:]),
+        lambda log: (*log[:2], log[2]._replace(name="other.py"), *log[3:]),
+    ],
+    ids=["dropped", "repeated", "reordered", "digest", "name"],
+)
+def test_log_that_is_not_the_claims_is_rejected(edit: Callable[[Log], Log]) -> None:
+    drafted = world()
+    assert obstacles(judge(_fully_signed(drafted, edit(drafted.log)))) == {"log.claims"}
+
+
+def test_wrong_head_in_the_claims() -> None:
+    drafted = world()
+    final = drafted.claims._replace(log=LogSummary(bytes(32), len(drafted.log)))
+    assert obstacles(judge(_rebound(drafted, final))) == {"log.head"}
+
+
+def test_wrong_count_in_the_claims() -> None:
+    drafted = world()
+    summary = LogSummary(replay(drafted.log), len(drafted.log) + 1)
+    final = drafted.claims._replace(log=summary)
+    assert obstacles(judge(_rebound(drafted, final))) == {"log.count"}
+
+
+# The set of evidence.
+
+
+def _with_evidence(*messages: ConceptualMessage, refs: tuple[EvidenceRef, ...] = ()) -> bytes:
+    """Return a card with more evidence, or with other evidence listed in its signed claims."""
+    drafted = world()
+    if refs:
+        drafted = _rebound(drafted, drafted.claims._replace(evidence=refs))
+    made = forge.card(drafted)
+    return encode_card(made._replace(evidence=(*made.evidence, *messages)))
+
+
+def test_added_evidence_is_rejected() -> None:
+    own = forge.card(world()).evidence[0]
+    assert "evidence.set" in obstacles(judge(_with_evidence(own)))
+
+
+def test_evidence_of_an_unknown_kind_is_rejected() -> None:
+    unknown = ConceptualMessage("application/x-unknown", b"x")
+    refs = (*world().claims.evidence, EvidenceRef("unknown", b"k" * 32))
+    result = judge(_with_evidence(unknown, refs=refs))
+    assert "evidence.set" in obstacles(result)
+    assert result.trust.root == "none"
+
+
+def test_listed_evidence_that_is_not_there_is_rejected() -> None:
+    refs = (*world().claims.evidence, *world().claims.evidence)
+    assert "evidence.set" in obstacles(judge(_with_evidence(refs=refs)))
+
+
+def test_two_pieces_of_evidence_are_judged_both() -> None:
+    drafted = world()
+    ref = drafted.claims.evidence[0]
+    card = parse_card(_with_evidence(refs=(ref, ref)))
+    both = encode_card(card._replace(evidence=(*card.evidence, *card.evidence)))
+    result = judge(both)
+    assert result.accepted, result.failures()
+    assert "evidence.co-location" in {caveat.code for caveat in result.caveats}
+    assert sum(check.id == "tpm.binding" for check in result.checks) == 2
+
+
+def test_stated_voucher_is_not_judged() -> None:
+    ref = world().claims.evidence[0]._replace(vouched_by=0)
+    result = judge(_with_evidence(refs=(ref,)))
+    assert verdict_of(result, "evidence.vouchers") == "not-checked"
+
+
+def test_evidence_that_is_no_tpm_evidence_fails_its_parse() -> None:
+    made = forge.card(world())
+    message = made.evidence[0]._replace(value=b"\xa0")
+    result = judge(encode_card(made._replace(evidence=(message,))))
+    assert "tpm.parse" in obstacles(result)
+    assert verdict_of(result, "log.claims") == "not-checked"
+
+
+# The claims by themselves.
+
+
+def test_measured_without_isolation() -> None:
+    assert obstacles(judge(world(isolation=NONE))) == {"claims.isolation"}
+
+
+def test_reported_without_isolation_is_allowed() -> None:
+    reported = tuple(item for item in claims().properties if item.source != "measured")
+    result = judge(world(isolation=NONE, properties=reported))
+    assert result.accepted
+    assert "isolation.none" in {caveat.code for caveat in result.caveats}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attester_dumpable": True},
+        {"no_new_privs": False},
+        {"namespaces": ("user", "mount", "net")},
+    ],
+)
+def test_measured_with_weak_isolation(change: dict[str, object]) -> None:
+    weak = claims().isolation._replace(**change)  # type: ignore[arg-type]
+    assert obstacles(judge(world(isolation=weak))) == {"claims.isolation"}
+
+
+def test_network_is_a_caveat() -> None:
+    open_ = claims().isolation._replace(network=True, namespaces=("user", "mount", "pid"))
+    codes = {caveat.code for caveat in judge(world(isolation=open_)).caveats}
+    assert "isolation.network" in codes
+
+
+def test_nonce_of_the_verifier() -> None:
+    assert verdict_of(judge(world(), nonce=b"n" * 32), "claims.nonce") == "pass"
+    assert obstacles(judge(world(), nonce=b"m" * 32)) == {"claims.nonce"}
+    assert obstacles(judge(world(nonce=None), nonce=b"n" * 32)) == {"claims.nonce"}
+
+
+def test_checked_nonce_removes_its_caveat() -> None:
+    def codes(result: VerificationResult) -> set[str]:
+        return {caveat.code for caveat in result.caveats}
+
+    assert "freshness.no-nonce" in codes(judge(world()))
+    assert "freshness.no-nonce" not in codes(judge(world(), nonce=b"n" * 32))
+
+
+def test_card_from_the_future() -> None:
+    late = int(forge.NOW.timestamp()) + 301
+    assert obstacles(judge(world(iat=late))) == {"claims.future"}
+    assert judge(world(iat=late - 1)).accepted
+
+
+def test_time_beyond_any_calendar_is_rejected() -> None:
+    assert obstacles(judge(world(iat=2**64 - 1))) == {"claims.future"}
+
+
+def test_maximum_age() -> None:
+    policy = POLICY._replace(maximum_age=3600)
+    assert judge(world(), policy).accepted
+    assert obstacles(judge(world(iat=IAT - 1), policy)) == {"policy.age"}
+
+
+# Artifacts.
+
+
+def test_artifact_of_the_verifier() -> None:
+    given_ = {"model": sha256(b"model"), "predictions": sha256(b"out")}
+    result = judge(world(), artifacts=given_)
+    assert result.accepted
+    assert verdict_of(result, "artifact.model") == "pass"
+
+
+def test_other_artifact_is_rejected() -> None:
+    result = judge(world(), artifacts={"model": sha256(b"another model")})
+    assert obstacles(result) == {"artifact.model"}
+
+
+def test_artifact_that_the_card_does_not_name_is_rejected() -> None:
+    assert obstacles(judge(world(), artifacts={"x": sha256(b"")})) == {"artifact.x"}
+
+
+def test_artifact_of_another_given_card_does_not_apply() -> None:
+    other = forge.card_bytes(world(outputs=MappingProxyType({"x": claims().inputs["model"]})))
+    result = judge(world(), artifacts={"x": sha256(b"model")}, other_cards=[other])
+    assert verdict_of(result, "artifact.x") == "not-applicable"
+    assert result.accepted
+
+
+# Lineage.
+
+
+def _training(**changes: object) -> forge.World:
+    model = Artifact("model", sha256(b"model"), 5, 1)
+    outputs = MappingProxyType({"weights": model})
+    reported = (Property("loss", 0.1, "reported", "train.py"),)
+    return world(**{"kind": "training", "outputs": outputs, "properties": reported, **changes})
+
+
+def _evaluation_of(parent: bytes) -> forge.World:
+    return world(cards=MappingProxyType({"model": parse_card(parent).id}))
+
+
+def test_lineage_of_an_accepted_training() -> None:
+    training = forge.card_bytes(_training())
+    result = judge(_evaluation_of(training), other_cards=[training])
+    assert result.accepted, result.failures()
+    assert verdict_of(result, "lineage.model") == "pass"
+
+
+def test_lineage_that_was_not_given() -> None:
+    evaluation = _evaluation_of(forge.card_bytes(_training()))
+    result = judge(evaluation)
+    assert result.accepted
+    assert verdict_of(result, "lineage.model") == "not-checked"
+    assert "lineage.not-checked" in {caveat.code for caveat in result.caveats}
+    required = POLICY._replace(require=("lineage.model",))
+    assert "policy.require.lineage.model" in obstacles(judge(evaluation, required))
+
+
+def test_lineage_of_another_model() -> None:
+    other = MappingProxyType({"weights": Artifact("model", sha256(b"another"), 7, 1)})
+    training = forge.card_bytes(_training(outputs=other))
+    result = judge(_evaluation_of(training), other_cards=[training])
+    assert obstacles(result) == {"lineage.model"}
+
+
+def test_lineage_of_a_rejected_training() -> None:
+    honest = _training()
+    forged = honest._replace(end=honest.end._replace(extra_data=bytes(32)))
+    training = forge.card_bytes(forged)
+    result = judge(_evaluation_of(training), other_cards=[training])
+    assert obstacles(result) == {"lineage.model"}
+
+
+def test_broken_copy_does_not_hide_an_accepted_card() -> None:
+    honest = _training()
+    broken = forge.card_bytes(honest._replace(end=honest.end._replace(extra_data=bytes(32))))
+    training = forge.card_bytes(honest)
+    result = judge(_evaluation_of(training), other_cards=[broken, b"no card", training])
+    assert result.accepted
+
+
+def test_inputs_of_a_training_are_not_its_word() -> None:
+    inputs = MappingProxyType({"start": Artifact("model", sha256(b"model"), 5, 1)})
+    training = forge.card_bytes(_training(inputs=inputs, outputs=MappingProxyType({})))
+    result = judge(_evaluation_of(training), other_cards=[training])
+    assert obstacles(result) == {"lineage.model"}
+
+
+def test_datasheet_vouches_for_the_data_that_it_describes() -> None:
+    data = MappingProxyType({"data": Artifact("dataset", sha256(b"data"), 4, 1)})
+    sheet = forge.card_bytes(_training(kind="datasheet", inputs=data, outputs=MappingProxyType({})))
+    evaluation = world(cards=MappingProxyType({"test": parse_card(sheet).id}))
+    result = judge(evaluation, other_cards=[sheet])
+    assert verdict_of(result, "lineage.test") == "pass"
+
+
+def test_rules_for_one_card_are_not_asked_of_its_lineage() -> None:
+    training = forge.card_bytes(_training(nonce=None, iat=IAT - 10_000))
+    policy = POLICY._replace(
+        nonce_required=True, maximum_age=5000, require=("ak.revocation", "lineage.model")
+    )
+    result = judge(_evaluation_of(training), policy, other_cards=[training], nonce=b"n" * 32)
+    assert result.accepted, result.failures()
+
+
+def _chain(length: int) -> list[bytes]:
+    cards = [forge.card_bytes(_training())]
+    for number in range(length):
+        inputs = MappingProxyType({"start": Artifact("model", sha256(b"model"), 5, 1)})
+        below = MappingProxyType({"start": parse_card(cards[-1]).id})
+        run = claims().run._replace(number=number + 2)
+        cards.append(forge.card_bytes(_training(inputs=inputs, cards=below, run=run)))
+    return cards
+
+
+def test_lineage_has_a_depth() -> None:
+    cards = _chain(MAX_LINEAGE_DEPTH + 1)
+    results = laminator.verify_all(cards, POLICY, trust=forge.machine().trust, now=forge.NOW)
+    verdicts = [result.accepted for result in results]
+    assert verdicts[:-1] == [True] * (MAX_LINEAGE_DEPTH + 1)
+    assert obstacles(results[-1]) == {"lineage.start"}
