@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from verifying import LAUNCH_DIGEST, world
 
 from laminator.appraise.policy import BUILT_IN
-from laminator.appraise.result import failed
+from laminator.appraise.result import VerificationResult, failed
 from laminator.appraise.verify import verify
 from laminator.card import parse_card
 from laminator.claims import Artifact, Property
@@ -234,3 +234,16 @@ def test_parse_nonce() -> None:
 
 def test_built_in_policy_is_the_default() -> None:
     assert BUILT_IN.name == "built-in"
+
+
+def test_documented_call_runs(folder: Path) -> None:
+    (folder / "trust").rename(folder / "anchors")
+    (folder / "x.card").rename(folder / "evaluation.card")
+    (folder / "model.safetensors").write_bytes(b"model")
+    lines = (SCHEMA.parent / "verdicts.md").read_text("utf-8").splitlines()
+    code = "\n".join(line[4:] for line in lines if line.startswith("    ") or not line)
+    names: dict[str, object] = {}
+    exec(compile(code, "verdicts.md", "exec"), names)  # noqa: S102 - it is what the page shows
+    result = names["result"]
+    assert isinstance(result, VerificationResult)
+    assert {check.id for check in result.checks} >= {"artifact.model", "tpm.binding"}

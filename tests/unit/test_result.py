@@ -184,3 +184,11 @@ def test_plan_and_network_are_caveats() -> None:
     result = judge(world(isolation=claims().isolation._replace(network=True)))
     codes = {caveat.code for caveat in result.caveats}
     assert {"plan.declared", "isolation.network", "statements.declared"} <= codes
+
+
+def test_documentation_names_every_check_and_caveat() -> None:
+    text = (Path(__file__).parents[2] / "docs/verdicts.md").read_text("utf-8")
+    ids = {check.id for check in judge(world()).checks if not check.id.startswith("policy.")}
+    written = {id_.removeprefix("run.counter") if id_.startswith("run.") else id_ for id_ in ids}
+    missing = {id_ for id_ in written | set(SENTENCES) if f"{id_}`" not in text}
+    assert missing == set()
