@@ -30,7 +30,7 @@ from laminator.errors import MachineError
 from laminator.measure.attester_code import ENTRY, Installation, own_installation
 from laminator.run.setup import Setup, parse_setup
 
-__all__ = ["Launching", "Machine", "Seat", "create", "is_running", "start", "stop"]
+__all__ = ["Launching", "Machine", "create", "is_running", "start", "stop"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
@@ -54,12 +54,6 @@ class Launching(NamedTuple):
     installation: Installation
     entry: str = ENTRY
     arguments: tuple[str, ...] = ("attester",)
-
-
-class Seat(NamedTuple):
-    """An unmeasured attester's setup; its descriptors belong to the caller."""
-
-    setup: Setup
 
 
 class Machine:
@@ -141,7 +135,7 @@ class Machine:
                         waiting()
 
     @contextlib.contextmanager
-    def seat(self) -> Iterator[Seat]:
+    def seat(self) -> Iterator[Setup]:
         """Take an attester's seat with no code measured: what any program on the host could do.
 
         PCR 17 then holds no launch. The descriptors in the setup are closed by who uses them.
@@ -155,7 +149,7 @@ class Machine:
                 raise MachineError("machine.seat", "the machine's owner lends no seat")
             plain = json.loads(bytes.fromhex(packet.message["setup"]))
             plain["tpm"]["fd"], plain["enrol_fd"] = packet.descriptors
-            yield Seat(parse_setup(json.dumps(plain).encode()))
+            yield parse_setup(json.dumps(plain).encode())
             wire.send(connection, {"op": "status"})
             _answer(connection)
 
