@@ -14,7 +14,7 @@ for what goes wrong:
 - *A refused message* (unknown operation or field, a name that is no input or output, NaN, a
   statement made twice) leaves nothing behind; the workload is told, and the run goes on.
 - *A broken channel* (a length beyond the limit, bytes that are not deterministic CBOR, a message
-  cut off, more messages than the limit) fails the run: no card is written.
+  cut off, replies that nobody reads, too many messages) fails the run: no card is written.
 """
 
 import select
@@ -147,7 +147,13 @@ def _readable(connection: socket.socket, ended: int) -> bool:
 
 
 def _send(connection: socket.socket, body: bytes) -> None:
+    """Send a reply without waiting: who reads each reply always leaves room for the next."""
+    frame = len(body).to_bytes(LENGTH_BYTES, "big") + body
     try:
-        connection.sendall(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+        sent = connection.send(frame, socket.MSG_DONTWAIT)
     except (BrokenPipeError, ConnectionResetError):
-        return  # the workload did not wait for the answer; the next read ends the service
+        return  # the workload has hung up; the next read ends the service
+    except BlockingIOError:
+        sent = 0
+    if sent < len(frame):
+        raise MalformedError("channel.unread", "the workload does not read its replies")

@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from laminator.errors import UsageError, shown
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 from laminator.run.outcome import InterruptedRunError
+from laminator.run.pinned import is_small, pin
 from laminator.run.places import (
     Handed,
     Output,
@@ -67,7 +69,8 @@ def plan_workload(started: StartedRun) -> Plan:
     places.mkdir()
     match started.sandbox.separation:
         case "namespaces":
-            return workload_filesystem(paths, places)
+            plan = workload_filesystem(paths, places)
+            return replace(plan, filesystem=pin(plan.filesystem, _copies(paths)))
         case "uid":
             started.place.chmod(0o711)
             plan = plain_places(paths, places, owner=OTHER_USER)
@@ -75,6 +78,17 @@ def plan_workload(started: StartedRun) -> Plan:
             return plan
         case _:
             return plain_places(paths, places)
+
+
+def _copies(paths: Request) -> list[Path]:
+    """Return the real paths at which measured copies are bound.
+
+    An interpreter in a folder with very many entries (/usr/bin) is left out: its folder belongs
+    to the system.
+    """
+    copies = [one.given.resolve() for one in (paths.script, *paths.inputs.values())]
+    executable = paths.interpreter.executable
+    return [*copies, executable] if is_small(executable.parent) else copies
 
 
 def run_workload(started: StartedRun, plan: Plan) -> Ended:

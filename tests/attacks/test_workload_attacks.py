@@ -100,28 +100,31 @@ print("end")
     assert shop.run(script).stdout == "end\n"
 
 
-def test_no_tracing_and_no_memory_of_another_process(shop: Workshop) -> None:
+def test_no_process_outside_of_the_sandbox(shop: Workshop) -> None:
     script = """
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-for pid in {1, os.getppid()}:
-    print("ptrace", libc.ptrace(16, pid, 0, 0))
-    try:
-        open(f"/proc/{pid}/mem", "rb")
-        print("memory")
-    except OSError as error:
-        print(type(error).__name__)
+import os
+print(sorted({1, os.getpid()} ^ {int(name) for name in os.listdir("/proc") if name.isdigit()}))
+print(open("/proc/1/comm").read().strip())
 status = open("/proc/self/status").read()
 print([line for line in status.splitlines() if line.startswith(("NoNewPrivs", "CapEff"))])
 """
-    lines = shop.run(script).stdout.splitlines()
-    assert "memory" not in lines
-    assert "ptrace 0" not in lines
-    assert lines[-1] == str(["CapEff:\t0000000000000000", "NoNewPrivs:\t1"])
+    assert shop.run(script).stdout.splitlines() == [
+        "[]",
+        "bwrap",
+        str(["CapEff:\t0000000000000000", "NoNewPrivs:\t1"]),
+    ]
 
 
 def test_killing_everything_ends_the_workload_alone(shop: Workshop) -> None:
-    ran = shop.run("import os; os.kill(-1, 9); os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)")
+    script = """
+import os
+for target in (-1, 1, os.getppid(), os.getpid()):
+    try:
+        os.kill(target, 9)
+    except OSError:
+        pass
+"""
+    ran = shop.run(script)
     assert ran.status == 137
     assert "no card is written" in ran.stderr
     assert shop.ledger()[-1]["outcome"] == "workload-failed"
@@ -208,16 +211,32 @@ def _run_and_swap(shop: Workshop, script: str, swap: Callable[[], object], *opti
     return said
 
 
+def _replace(path: Path, content: str) -> None:
+    path.unlink()
+    path.write_text(content)
+
+
+def _rename_around(folder: Path, name: str) -> None:
+    folder.rename(folder.with_name("old"))
+    folder.mkdir()
+    (folder / name).write_text("swapped")
+
+
 def test_an_input_swapped_after_hashing_is_not_read(shop: Workshop) -> None:
     data = shop.write("data.csv", "measured")
     script = "print(open('data.csv').read())"
-
-    def swap() -> None:
-        data.unlink()
-        data.write_text("swapped")
-
+    swap = lambda: _replace(data, "swapped")  # noqa: E731
     assert _run_and_swap(shop, script, swap, "--input=train=data.csv") == "measured\n"
     assert shop.card().claims.inputs["train"].digest == sha256(b"measured")
+
+
+def test_an_input_whose_folder_is_swapped_is_not_lost(shop: Workshop) -> None:
+    data = shop.write("deep/data/part.csv", "measured")
+    script = "print(open('deep/data/part.csv').read()); open('model.bin', 'w').write('model')"
+    swap = lambda: _rename_around(data.parent, data.name)  # noqa: E731
+    options = ("--input=train=deep/data/part.csv", "--output=model=model.bin")
+    assert _run_and_swap(shop, script, swap, *options) == "measured\n"
+    assert shop.read("model.bin") == "model"
 
 
 def test_an_input_overwritten_in_place_is_not_read(shop: Workshop) -> None:
@@ -230,7 +249,7 @@ def test_an_input_overwritten_in_place_is_not_read(shop: Workshop) -> None:
 def test_an_entry_script_swapped_after_hashing_does_not_run(shop: Workshop) -> None:
     script = "print(open(__file__).read().count('swapped bytes'))"
     before = WAIT_FOR_SWAP + script
-    swap = lambda: shop.write("train.py", "# swapped bytes\n" * 9)  # noqa: E731
+    swap = lambda: _replace(shop.folder / "train.py", "# swapped bytes\n" * 9)  # noqa: E731
     assert _run_and_swap(shop, script, swap) == "1\n"
     assert shop.card().claims.workload.entry.digest == sha256(before.encode())
 
@@ -285,12 +304,12 @@ def test_a_forged_statement_is_refused_and_leaves_nothing(shop: Workshop, change
 @pytest.mark.parametrize(
     ("attack", "code"),
     [
-        ("send(b'not CBOR')", "CBOR"),
+        ("send(b'\\xff')", "a tag, or a simple value"),
         ("channel.sendall(struct.pack('>I', 2**32 - 1))", "limit"),
         ("channel.sendall(struct.pack('>I', 70_000) + bytes(70_000))", "limit"),
         ("channel.sendall(struct.pack('>I', 100) + b'half')", "middle of a message"),
         ("[ask(op='output', name='x') for _ in range(10_001)]", "more than 10000"),
-        ("[send(encode(LOSS)) for _ in range(1_000_000)]", "more than 10000"),
+        ("[send(encode(LOSS)) for _ in range(1_000_000)]", "does not read its replies"),
     ],
 )
 def test_a_broken_channel_fails_the_run(shop: Workshop, attack: str, code: str) -> None:
