@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from laminator.appraise.artifacts import measure_artifact
 from laminator.appraise.policy import BUILT_IN, Policy, load_policy
-from laminator.appraise.result import VerificationResult
+from laminator.appraise.result import FAIL, VerificationResult
 from laminator.appraise.trust import TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_cards
@@ -98,9 +98,18 @@ def run(args: argparse.Namespace) -> int:
 
 def advice(rejected: Sequence[VerificationResult]) -> str:
     """Return what to do next about rejected cards."""
-    ids = {check.id for result in rejected for check in result.failures()}
-    hints = [hint for id_, hint in _ADVICE.items() if id_ in ids]
+    hints = dict.fromkeys(hint for result in rejected for hint in _hints(result))
     return "\n".join(f"laminator verify: {hint}" for hint in (hints or [_NO_ADVICE]))
+
+
+def _hints(result: VerificationResult) -> list[str]:
+    """Return hints, none where the card itself is wrong: what a policy misses follows from it."""
+    failures = result.failures()
+    wrong = {check.id for check in failures if check.verdict == FAIL} - _ADVICE.keys()
+    if any(not id_.startswith("policy.") for id_ in wrong):
+        return []
+    ids = {check.id for check in failures}
+    return [hint for id_, hint in _ADVICE.items() if id_ in ids]
 
 
 _NO_ADVICE = "do not rely on a rejected card; ask its provider about the checks that failed"
