@@ -151,14 +151,10 @@ def check_property(rule: PropertyRule, policy: Policy, findings: Findings) -> Ch
     if not selected:
         verdict = failed if rule.required else not_applicable
         return verdict(rule.id, f"no {describe_selection(rule)}{_near_misses(same_name)}")
-    problems = [problem for item in selected for problem in _problems(rule, item)]
-    if not _proven_enough(policy, findings.trust) and any(
-        item.source == "measured" for item in selected
-    ):
-        problems.append(
-            f"measured by an attester whose code is not proven (coverage "
-            f"{findings.trust.coverage}), and the policy does not name that coverage"
-        )
+    problems = [
+        *(problem for item in selected for problem in _problems(rule, item)),
+        *_unproven(policy, findings.trust, {item.source for item in selected}),
+    ]
     if problems:
         return failed(rule.id, "; ".join(problems))
     return passed(rule.id, "; ".join(_shown(item) for item in selected))
@@ -190,6 +186,17 @@ def _same(found: Value, wanted: Scalar) -> bool:
 def _near_misses(items: Iterable[Property]) -> str:
     found = ", ".join(f"{item.source} on {'+'.join(item.on) or 'nothing'}" for item in items)
     return f" (the card has it {safe(found)})" if found else ""
+
+
+def _unproven(policy: Policy, trust: Trust, sources: set[str]) -> Iterator[str]:
+    """Yield why the word of some of `sources` cannot be taken."""
+    if "measured" in sources and not _proven_enough(policy, trust):
+        yield (
+            f"measured by an attester whose code is not proven (coverage {trust.coverage}), and "
+            "the policy does not name that coverage"
+        )
+    if "external" in sources:
+        yield "external, and no signature over external statements can be checked yet"
 
 
 def _proven_enough(policy: Policy, trust: Trust) -> bool:

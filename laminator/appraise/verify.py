@@ -82,8 +82,7 @@ def verify_all(
     cards: Sequence[bytes], policy: Policy = BUILT_IN, **given: Unpack[Given]
 ) -> tuple[VerificationResult, ...]:
     """Verify several cards, each of which may refer to the others; one result for each."""
-    if given["now"].tzinfo is None:
-        raise UsageError("verify.now", "the time of judging needs a time zone")
+    _check_time(given["now"])
     parsed = tuple(map(_parse, cards))
     others = map(_parse, given.get("other_cards", ()))
     index = index_cards(card for card in (*parsed, *others) if isinstance(card, Card))
@@ -100,6 +99,15 @@ def verify_all(
         verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
         for card in parsed
     )
+
+
+def _check_time(now: dt.datetime) -> None:
+    if now.tzinfo is None:
+        raise UsageError("verify.now", "the time of judging needs a time zone")
+    try:
+        now.astimezone(dt.UTC)
+    except OverflowError as error:
+        raise UsageError("verify.now", "the time of judging is in no year of UTC") from error
 
 
 def _parse(data: bytes) -> Card | MalformedError:

@@ -16,6 +16,7 @@ A verb may raise `LaminatorError`; its message goes to stderr and the status is 
 import argparse
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ USAGE_STATUS = 2
 HELP_WIDTH = 98
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
+EXTRAS = {"tpm2_pytss": "tpm", "torch": "ml", "numpy": "ml", "safetensors": "ml"}
 
 
 class Verb(NamedTuple):
@@ -83,6 +85,8 @@ def console() -> NoReturn:
     if verb is None or not verb.brief:
         sys.exit(main())
     gc.disable()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
     sys.stderr.flush()
     os._exit(status)
@@ -140,6 +144,12 @@ def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
         sys.stdout.flush()
     except LaminatorError as error:
         print(f"laminator {name}: {safe_message(error.message)}", file=sys.stderr)
+        return failure_status
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        advice = f"pip install 'laminator[{EXTRAS[error.name]}]'"
+        print(f"laminator {name}: {error.name} is not installed: {advice}", file=sys.stderr)
         return failure_status
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS

@@ -135,7 +135,7 @@ def _request(args: argparse.Namespace) -> Request:
         trust=_trust(args.trust, args.collateral),
         now=parse_time(args.at),
         nonce=parse_nonce(args.nonce),
-        artifacts=dict(map(_artifact, args.artifact)),
+        artifacts=_artifacts(args.artifact),
         lineage=[card for path in args.lineage for card in read_cards(path)],
     )
 
@@ -184,11 +184,15 @@ def parse_nonce(text: str | None) -> bytes | None:
     return nonce
 
 
-def _artifact(text: str) -> tuple[str, Digest]:
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise UsageError("verify.artifact", f"--artifact: expected NAME=PATH, got {shown(text)}")
-    return name, measure_artifact(path)
+def _artifacts(words: Sequence[str]) -> dict[str, Digest]:
+    found: dict[str, Digest] = {}
+    for word in words:
+        name, separator, path = word.partition("=")
+        if not (name and separator and path) or name in found:
+            wanted = "NAME=PATH, each NAME once"
+            raise UsageError("verify.artifact", f"--artifact: expected {wanted}, got {shown(word)}")
+        found[name] = measure_artifact(path)
+    return found
 
 
 def _print_text(results: Sequence[VerificationResult], cards: Sequence[CardFile]) -> None:

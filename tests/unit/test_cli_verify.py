@@ -110,6 +110,8 @@ def test_file_that_is_no_card(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ["x.card", "--artifact", "model=missing"],
         ["x.card", "--artifact", "model"],
         ["x.card", "--artifact", "=x.card"],
+        ["x.card", "--artifact", "model=x.card", "--artifact", "model=policy.toml"],
+        ["x.card", "--at", "0001-01-01T00:00:00+23:59"],
         ["x.card", "--nonce", "xyz"],
         ["x.card", "--nonce", "00"],
         ["x.card", "--at", "yesterday"],

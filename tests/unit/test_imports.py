@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from verifying import LAUNCH_DIGEST, world
 
 import laminator
+from laminator.claims import Property
 
 HEAVY = {
     "torch",
@@ -123,6 +124,17 @@ console()
 """
     ran = _run(code, *arguments)
     assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_terminal_of_ascii_gets_escapes(arguments: list[str], tmp_path: Path) -> None:
+    reported = Property("size", "größe", "reported", "x")
+    card = tmp_path / "x.card"
+    card.write_bytes(forge.card_bytes(world(properties=(reported,))))
+    code = "import sys\nsys.stdout.reconfigure(encoding='ascii')\n"
+    code += "from laminator.cli.main import console\nconsole()\n"
+    ran = _run(code, "verify", str(card), *arguments[2:])
+    assert ran.returncode == 0, ran.stderr
+    assert "gr\\xf6\\xdfe" in ran.stdout
 
 
 def test_other_verbs_end_in_order() -> None:

@@ -70,6 +70,12 @@ def test_parameters_that_no_rule_states_are_a_caveat() -> None:
     assert code not in codes(_rules(ACCURACY + "parameters = { n = 4 }"))
 
 
+def test_external_values_meet_no_rule_yet() -> None:
+    stated = Property("accuracy", 0.99, "external", "somebody", on=("test",))
+    policy = _rules(ACCURACY.replace("measured", "external"))
+    assert obstacles(judge(world(properties=(stated,)), policy)) == {"policy.property.accuracy"}
+
+
 def test_second_better_value_does_not_help() -> None:
     (measured,) = (item for item in claims().properties if item.source == "measured")
     better = measured._replace(value=0.99, interval=None)

@@ -15,6 +15,7 @@ from laminator.card import ConceptualMessage, encode_card, parse_card
 from laminator.claims import Launch
 from laminator.digest import sha256
 from laminator.errors import UsageError
+from laminator.evidence.tpm_structures import name
 
 
 def test_valid_card_is_accepted() -> None:
@@ -55,6 +56,12 @@ def test_bytes_that_are_no_card_fail_the_parse(card: bytes) -> None:
 def test_naive_time_is_misuse() -> None:
     with pytest.raises(UsageError, match="time zone"):
         judge(world(), now=forge.NOW.replace(tzinfo=None))
+
+
+def test_time_in_no_year_is_misuse() -> None:
+    zone = dt.timezone(dt.timedelta(hours=23))
+    with pytest.raises(UsageError, match="no year"):
+        judge(world(), now=dt.datetime(1, 1, 1, tzinfo=zone))
 
 
 def test_built_in_policy_refuses_a_simulated_root() -> None:
@@ -118,6 +125,19 @@ def test_launch_that_is_no_reference_value_gives_no_coverage() -> None:
         "policy.coverage",
         "policy.reference.launch",
     }
+
+
+def test_simulated_launch_proves_nothing_on_a_real_tpm() -> None:
+    machine = forge.machine()
+    spec = pki.ak_spec(machine.key.public_key(), name(machine.counter), anchor="tpm")
+    leaf = pki.sign(spec, machine.authority, machine.authority.key)
+    trust = pki.store(machine.root, *machine.trust.crls, kind="tpm")
+    drafted = world()
+    certificates = (pki.der(leaf), machine.authority.der)
+    card = forge.card_bytes(drafted._replace(machine=machine._replace(certificates=certificates)))
+    result = judge(card, POLICY._replace(roots=("tpm",)), trust=trust)
+    assert result.trust[:2] == ("tpm", "none")
+    assert obstacles(result) == {"policy.coverage"}
 
 
 def test_no_launch_gives_no_coverage() -> None:
