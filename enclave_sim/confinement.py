@@ -54,14 +54,15 @@ def _devices() -> list[str]:
     """Return options for a /dev without disks and other hardware.
 
     bubblewrap's own ``--dev`` would cover parts of /proc, after which Linux lets no nested
-    namespace mount a fresh /proc.
+    namespace mount a fresh /proc. /dev/shm is the attester's own: private copies of what was
+    measured lie there, out of the reach of this user's other processes, and end with it.
     """
     options = ["--tmpfs", "/dev"]
     for name in _DEVICES:
         options += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
     for name, target in _LINKS.items():
         options += ["--symlink", target, f"/dev/{name}"]
-    return [*options, "--bind-try", "/dev/shm", "/dev/shm"]  # noqa: S108
+    return [*options, "--tmpfs", "/dev/shm"]  # noqa: S108
 
 
 def is_possible(folder: Folder) -> bool:

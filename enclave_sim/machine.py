@@ -167,11 +167,8 @@ def start(path: Path, *, keep: bool = False) -> Machine:
     folder = open_folder(path)
     deadline = time.monotonic() + _START_SECONDS
     while True:
-        with contextlib.suppress(OSError, MachineError):
-            machine = Machine(folder, wire.connect(folder))
-            machine.status()
-            if keep:
-                machine.keep()
+        machine = _held(folder, keep=keep)
+        if machine is not None:
             return machine
         if time.monotonic() > deadline:
             raise MachineError("machine.owner", f"the owner does not answer; see {folder.log}")
@@ -198,6 +195,21 @@ def is_running(folder: Folder) -> bool:
             return True
     except OSError:
         return False
+
+
+def _held(folder: Folder, *, keep: bool) -> Machine | None:
+    """Return a hold on a machine whose owner answers; None where there is none, or it is ending."""
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(wire.connect(folder))
+            machine = Machine(folder, connection)
+            machine.status()
+            if keep:
+                machine.keep()
+        except (OSError, MachineError):
+            return None
+        stack.pop_all()
+        return machine
 
 
 def _start_owner(folder: Folder, *, keep: bool) -> None:

@@ -19,7 +19,7 @@ from launching import Said, launch_text, launching, request_descriptor
 from enclave_sim import wire
 from enclave_sim.client import default_folder, ensure
 from enclave_sim.folder import open_folder, read_launches
-from enclave_sim.machine import Machine, create, is_running, start, stop
+from enclave_sim.machine import Machine, _wait_for_end, create, is_running, start, stop
 from laminator.appraise.policy import load_policy
 from laminator.attest.tpm import AttestationTpm
 from laminator.digest import parse_digest
@@ -180,7 +180,7 @@ def test_two_starters_share_one_owner(folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(set(pids)) == 1
-    assert not is_running(open_folder(folder))
+    _wait_for_end(open_folder(folder))
 
 
 def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
