@@ -37,7 +37,16 @@ from laminator.run.outcome import Outcome, card_written, ending
 from laminator.run.own_code import own_code
 from laminator.run.places import Handed, Request, plain_places, workload_filesystem
 from laminator.run.request import RunRequest
-from laminator.run.sandbox import NAMESPACES, NONE, OTHER_USER, UID, Job, Process, start
+from laminator.run.sandbox import (
+    NAMESPACES,
+    NONE,
+    OTHER_USER,
+    UID,
+    Job,
+    Process,
+    check_other_user_reads,
+    start,
+)
 from laminator.run.session import StartedRun, begin_run, finish_run, write_card
 from laminator.run.setup import Setup
 
@@ -209,16 +218,23 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
 def _plain_paths(
     started: StartedRun, evaluation: Evaluation, paths: Request, places: Path
 ) -> ModelPaths:
-    """Without namespaces the model's process finds everything where it lies."""
+    """Without namespaces the model's process finds everything where it lies.
+
+    Raises MachineError where another user stands in and cannot read that.
+    """
     owner = OTHER_USER if started.sandbox.separation == UID else None
     if owner is not None:
         started.place.chmod(0o711)
     plan = plain_places(paths, places, owner=owner)
     model = places / started.inputs[MODEL].given.name
     model.symlink_to(plan.inputs[MODEL])
-    own, script = Path(model_host.__file__), started.code.script
-    host, seen = (own, script) if evaluation.has_code else (script, None)
-    return ModelPaths(plan.filesystem, host, model, seen, plan.home)
+    host, script = places / _HOST.name, started.code.script
+    host.write_bytes(Path(model_host.__file__).read_bytes())
+    if owner is not None:
+        check_other_user_reads([script, started.code.interpreter.given, model, host])
+    if not evaluation.has_code:
+        return ModelPaths(plan.filesystem, script, model, None, plan.home)
+    return ModelPaths(plan.filesystem, host, model, script, plan.home)
 
 
 def _properties(result: bytes, model: Process) -> tuple[Property, ...]:

@@ -98,10 +98,22 @@ def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
 
 def _data_parameters(what: Measurement, examples: Examples) -> Mapping[str, Value]:
     parameters: dict[str, Value] = {
-        "labels": "file" if what.labels is None else f"column:{what.labels}",
+        "labels": _label_source(what),
         "features": len(examples.features),
     }
     lists = {"sensitive": what.sensitive, "held-back": what.held_back, "columns": what.header}
     parameters.update({name: value for name, value in lists.items() if value})
     given = tuple(name for name in what.features if name in what.sensitive)
     return {**parameters, "sensitive-features": given} if given else parameters
+
+
+def _label_source(what: Measurement) -> str:
+    """Return where the labels are, so that nobody gives another column the labels' name.
+
+    Where the caller named the columns, it is the column's number, from 1.
+    """
+    if what.labels is None:
+        return "file"
+    if what.header:
+        return f"column-number:{what.header.index(what.labels) + 1}"
+    return f"column:{what.labels}"

@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import evaluating
 import pytest
 from local_run import PYTHON, Attester, Ran, Workshop, enrolled
-from model_process import CONSTANT, table
+from model_process import CONSTANT, save_onnx, table
 from raw_swtpm import running_swtpm
 from sklearn.metrics import accuracy_score
 
@@ -16,8 +17,11 @@ from enclave_sim.machine import create
 from laminator import load_policy, load_trust, verify
 from laminator.claims import Property
 from laminator.digest import sha256
+from laminator.errors import MachineError
 from laminator.properties.interval import wilson
+from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.outcome import FAILURE_STATUS
+from laminator.run.sandbox import NONE, UID
 
 ROWS = 60
 X = [(7 * i) % 30 for i in range(ROWS)]
@@ -199,6 +203,26 @@ def test_labels_are_needed_for_tables(lab: Lab) -> None:
     )
     assert done.returncode == FAILURE_STATUS
     assert b"where are the labels?" in done.stderr
+
+
+@pytest.mark.parametrize("separation", [UID, NONE])
+@pytest.mark.parametrize("has_code", [True, False])
+def test_without_namespaces_everything_is_reported(
+    lab: Lab, separation: str, has_code: bool
+) -> None:
+    """The same evaluation works, and claims less."""
+    model = lab.folder / ("model.bin" if has_code else "model.onnx")
+    save_onnx(lab.folder / "model.onnx", [[-1.0, 1.0]])
+    code = ("--model-code", lab.folder / "code.py") if has_code else ()
+    data = f"test={lab.folder / 'test.csv'}"
+    words = (model, *code, "--data", data, "--labels=column:label", "--hold-back=group")
+    try:
+        asked = evaluating.request(*words)
+        with evaluating.started_run(asked, separation) as started:
+            (found,) = measure_model(started, parse_evaluation(asked.options))
+    except MachineError as error:
+        pytest.skip(error.message)
+    assert (found.source, found.parameters["n"]) == ("reported", ROWS)
 
 
 def test_on_a_simulated_machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -66,3 +66,21 @@ def table(columns: dict[str, list[Any]]) -> str:
     """Return columns as CSV text."""
     rows = zip(*columns.values(), strict=True)
     return "\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows), ""])
+
+
+def save_onnx(path: Path, weights: list[list[float]]) -> None:
+    """Write an ONNX model that multiplies [rows, features] by `weights`."""
+    import onnx
+
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    features, width = len(weights), len(weights[0])
+    cells = [cell for row in weights for cell in row]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", kind, ["n", features])],
+        [helper.make_tensor_value_info("y", kind, ["n", width])],
+        [helper.make_tensor("w", kind, [features, width], cells)],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_process import CONSTANT, evaluate, measurement, model_process, table
+from model_process import CONSTANT, evaluate, measurement, model_process, save_onnx, table
 from safetensors.torch import save_file
 
 from laminator import cbor
@@ -172,6 +171,14 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
     with model_process(tmp_path, tmp_path / "code.py") as channel:
         (found,) = measure(Orders(what, *paths, ("model", "test", "labels")), channel)
     assert (found.value, found.parameters["labels"]) == (0.5, "file")
+
+
+def test_names_given_by_the_caller_do_not_hide_which_column_is_the_label(tmp_path: Path) -> None:
+    """Otherwise a policy's `labels = "column:label"` would hold for any column of its data."""
+    data = table({"x": [1, 2, 3, 4], "label": ["no", "yes"] * 2}).partition("\n")[2]
+    found = evaluate(tmp_path, CONSTANT, data, header=("a", "label"))
+    assert found.parameters["labels"] == "column-number:2"
+    assert found.parameters["columns"] == ("a", "label")
 
 
 @pytest.mark.parametrize(
@@ -336,31 +343,16 @@ def test_torch_export(tmp_path: Path) -> None:
     assert _built_in(tmp_path, "model.pt2", NUMBERS).value == 1
 
 
-def _save_onnx(path: Path, weights: list[list[float]]) -> None:
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    width = len(weights[0])
-    graph = helper.make_graph(
-        [node],
-        "linear",
-        [helper.make_tensor_value_info("x", kind, ["n", 2])],
-        [helper.make_tensor_value_info("y", kind, ["n", width])],
-        [helper.make_tensor("w", kind, [2, width], [cell for row in weights for cell in row])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-
-
 @pytest.mark.parametrize("weights", [[[1.0, 0.0], [0.0, 1.0]], [[0.0], [1.0]]])
 def test_onnx(tmp_path: Path, weights: list[list[float]]) -> None:
-    _save_onnx(tmp_path / "model.onnx", weights)
+    save_onnx(tmp_path / "model.onnx", weights)
     data = NUMBERS.replace("0.5", "0.25") if len(weights[0]) == 1 else NUMBERS
     expected = 0.75 if len(weights[0]) == 1 else 1
     assert _built_in(tmp_path, "model.onnx", data).value == expected
 
 
 def test_onnx_takes_numbers_only(tmp_path: Path) -> None:
-    _save_onnx(tmp_path / "model.onnx", [[0.0], [1.0]])
+    save_onnx(tmp_path / "model.onnx", [[0.0], [1.0]])
     data = table({"a": [1, 2], "t": ["x", "y"], "label": ["no", "yes"]})
     assert _code(lambda: _built_in(tmp_path, "model.onnx", data)) == "frame.ended"
 
