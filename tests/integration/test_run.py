@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_run import Attester, Workshop, enrolled
+from local_run import LAMINATOR, PYTHON, Attester, Workshop, enrolled
 from raw_swtpm import running_swtpm
 
+from enclave_sim.machine import Machine
+from laminator.card import parse_card
 from laminator.digest import sha256
 
 TRAIN = """
@@ -269,3 +272,102 @@ def test_an_unenrolled_key_is_said(shop: Workshop, tmp_path: Path) -> None:
     ran = lonely.run("")
     assert ran.status == 125
     assert "not enrolled" in ran.stderr
+
+
+def test_a_full_disk_gets_no_card(shop: Workshop) -> None:
+    small = shop.folder / "small"
+    small.mkdir()
+    mount = ["--size", "65536", "--tmpfs", str(small), "--chdir", str(shop.folder)]
+    user = ["--unshare-user", "--uid", "1000"]
+    prefix = ["bwrap", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", *user, *mount, "--"]
+    shop = Workshop(shop.attester, shop.folder, prefix)
+    script = "open('small/model.bin', 'wb').write(bytes(200_000))"
+    ran = shop.run(script, "--output=model=small/model.bin")
+    assert ran.status == 125, ran.stderr
+    assert "no space left" in ran.stderr
+    assert not shop.has_card
+    assert shop.ledger()[-1]["outcome"] == "failed"
+
+
+# --- on the simulated machine
+
+
+def _simulated(folder: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "data.csv").write_text(ROWS)
+    return subprocess.run(
+        [*LAMINATOR, "run", *words, *NAMED, "--", PYTHON, "train.py"],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _verify_as_told(folder: Path, stderr: str, **variables: str) -> int:
+    """Run the verify command that a run printed."""
+    words = shlex.split(stderr.splitlines()[-1])
+    assert words[:2] == ["laminator", "verify"]
+    done = subprocess.run(
+        [*LAMINATOR, *words[1:]],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode
+
+
+@pytest.mark.parametrize("options", [(), ("--ak=rsa", "--nonce", "cd" * 32)], ids=["ecc", "rsa"])
+def test_the_printed_command_accepts_the_card(
+    machine: Machine, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    state = str(tmp_path / "state")
+    place = f"--simulated={machine.folder.root}"
+    ran = _simulated(tmp_path, place, *options, XDG_STATE_HOME=state)
+    assert ran.returncode == 0, ran.stderr
+    claims = parse_card((tmp_path / "train.card").read_bytes()).claims
+    assert claims.run.launch.type == "drtm-simulated"
+    assert claims.isolation.separation == "namespaces"
+    assert _verify_as_told(tmp_path, ran.stderr) == 0
+
+
+def test_a_machine_is_made_on_demand(tmp_path: Path) -> None:
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    ran = _simulated(tmp_path, "--simulated", **state)
+    assert ran.returncode == 0, ran.stderr
+    first, *_ = ran.stderr.splitlines()
+    assert "made and started the simulated machine" in first
+    assert _verify_as_told(tmp_path, ran.stderr, **state) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_driver_leaves_the_machine_usable(
+    machine: Machine, tmp_path: Path, number: int, status: int
+) -> None:
+    (tmp_path / "wait.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)")
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    place = f"--simulated={machine.folder.root}"
+    with subprocess.Popen(
+        [*LAMINATOR, "run", place, "--", PYTHON, "wait.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert not (tmp_path / "wait.card").exists()
+    assert "is spent" in said
+    ran = _simulated(tmp_path, place, XDG_STATE_HOME=str(tmp_path / "state"))
+    assert ran.returncode == 0, ran.stderr

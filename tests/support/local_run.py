@@ -29,6 +29,7 @@ from laminator.run.attestation import AK_TEMPLATES
 
 COUNTER_SECRET = b"counter secret"
 PYTHON = sys.executable
+LAMINATOR = (PYTHON, "-c", "import sys; from laminator.cli.main import main; sys.exit(main())")
 POLICY = b"""
 version = 1
 roots = ["simulated"]
@@ -68,9 +69,10 @@ class Attester(NamedTuple):
 class Workshop:
     """A folder with a script, from which commands are run."""
 
-    def __init__(self, attester: Attester, folder: Path) -> None:
+    def __init__(self, attester: Attester, folder: Path, prefix: Sequence[str] = ()) -> None:
         self.attester = attester
         self.folder = folder
+        self.prefix = prefix
 
     def write(self, path: str, content: str) -> Path:
         target = self.folder / path
@@ -84,9 +86,9 @@ class Workshop:
     def command(self, script: str, *options: str, arguments: Sequence[str] = ()) -> list[str]:
         """Write `script` as train.py and return the command that runs it under measurement."""
         self.write("train.py", script)
-        start = [PYTHON, "-c", "import sys; from laminator.cli.main import main; sys.exit(main())"]
-        attester = [f"--attester=tpm:{self.attester.tcti}"]
-        return [*start, "run", *attester, *options, "--", PYTHON, "train.py", *arguments]
+        attester = f"--attester=tpm:{self.attester.tcti}"
+        run = [*LAMINATOR, "run", attester, *options]
+        return [*self.prefix, *run, "--", PYTHON, "train.py", *arguments]
 
     def run(self, script: str, *options: str, arguments: Sequence[str] = ()) -> Ran:
         """Run `script` under measurement."""
