@@ -36,7 +36,7 @@ def pin(filesystem: Filesystem, copies: Collection[Path]) -> Filesystem:
                 links.append(piece)
             elif isinstance(piece, Path):
                 folders.append(piece)
-            elif piece.target not in kept:
+            elif piece.target not in kept and not _is_hidden(piece.target, filesystem.writable):
                 read_only.append(piece)
     return Filesystem(
         read_only=tuple(dict.fromkeys(read_only)),
@@ -75,6 +75,10 @@ def _pieces(bind: Bind, copies: Collection[Path]) -> Iterator[Bind | Link | Path
             yield from _pieces(piece, copies)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             yield piece
+
+
+def _is_hidden(path: Path, places: Collection[Bind]) -> bool:
+    return any(path.is_relative_to(place.target) for place in places)
 
 
 def _is_above(folder: Path, copies: Collection[Path]) -> bool:
