@@ -42,7 +42,8 @@ class Filesystem:
 
     `read_only` and `writable` binds, `devices` (bound under their own path), empty writable
     folders in memory (`tmpfs`), empty read-only `folders`, `links`, and what is `masked` within
-    the binds.
+    the binds. /proc is read-only: root's user id may write the machine's settings in /proc/sys
+    without any capability, and one of them names a program that the kernel starts as root.
     """
 
     read_only: tuple[Bind, ...] = ()
@@ -56,7 +57,7 @@ class Filesystem:
     def options(self) -> list[str]:
         """Return bubblewrap's options: outer places before inner ones, the root read-only."""
         steps: list[tuple[Path, list[str]]] = [
-            (Path("/proc"), ["--proc", "/proc"]),
+            (Path("/proc"), ["--proc", "/proc", "--remount-ro", "/proc"]),
             (Path("/dev"), ["--dev", "/dev"]),
             (_TMP, ["--tmpfs", str(_TMP)]),
         ]
@@ -135,8 +136,8 @@ def _in_system(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in _SYSTEM)
 
 
-def _words(option: str, source: Path, target: Path) -> list[str]:
-    return [option, str(source), str(target)]
+def _words(option: str, *paths: Path) -> list[str]:
+    return [option, *map(str, paths)]
 
 
 def _mask(path: Path) -> list[str]:

@@ -51,6 +51,8 @@ seen = {
     "write cwd": attempt(lambda: open("stray", "w")),
     "write root": attempt(lambda: open("/stray", "w")),
     "write usr": attempt(lambda: open("/usr/stray", "w")),
+    "write sysctl": attempt(lambda: open("/proc/sys/kernel/core_pattern", "r+")),
+    "write sysrq": attempt(lambda: open("/proc/sysrq-trigger", "w")),
     "home": os.listdir(os.environ["HOME"]),
     "write home": attempt(lambda: open(os.environ["HOME"] + "/cache", "w").close()),
     "secret": attempt(lambda: open(secret)),
