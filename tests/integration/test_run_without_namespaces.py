@@ -16,7 +16,6 @@ from raw_swtpm import running_swtpm
 from laminator.attest.tpm import HierarchyAuths
 from laminator.card import Card, parse_card
 from laminator.claims import Isolation, Launch, Property
-from laminator.errors import MachineError
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.run import session
 from laminator.run.attester import attest
@@ -24,9 +23,10 @@ from laminator.run.ledger import RunRecord
 from laminator.run.local_tpm import load_certificates
 from laminator.run.outcome import Outcome
 from laminator.run.request import RunRequest
-from laminator.run.sandbox import NONE, UID, Sandbox, check_other_user_reads
+from laminator.run.sandbox import NONE, OTHER_USER, UID, Sandbox
 from laminator.run.setup import Setup
 
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 SCRIPT = """
 import helper
 from laminator import workload
@@ -107,15 +107,32 @@ def test_without_separation_nothing_is_measured() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a workload as another user")
+def test_an_environment_closed_to_the_other_user_is_said(
+    setup: Setup, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.chmod(0o700)
+    locked = folder / "python"
+    locked.symlink_to(Path(sys.executable).resolve())
+    monkeypatch.setattr(sys, "executable", str(locked))
+    outcome = run_separated(setup, folder, UID, monkeypatch)
+    assert outcome.word == "failed"
+    assert f"user {OTHER_USER} cannot read" in outcome.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a workload as another user")
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that everybody can read")
 def test_another_user_is_a_separation(
     setup: Setup, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder.chmod(0o777)
+    (folder / "train.py").write_text(
+        "import os\n"
+        "rows = open('data.csv').read()\n"
+        "open('model.bin', 'w').write(f'{os.getuid()} {rows}')\n"
+    )
+    monkeypatch.setattr(sys, "executable", str(SYSTEM_PYTHON))
     outcome = run_separated(setup, folder, UID, monkeypatch)
-    try:
-        check_other_user_reads([Path(sys.executable)])
-    except MachineError as error:
-        assert (outcome.word, outcome.message) == ("failed", error.message)
-        return
     assert outcome.word == "card", outcome.message
-    assert card(folder).claims.isolation.separation == "uid"
-    assert (folder / "model.bin").read_text() == "rowsmore"
+    isolation = card(folder).claims.isolation
+    assert (isolation.separation, isolation.no_new_privs) == ("uid", True)
+    assert (folder / "model.bin").read_text() == f"{OTHER_USER} rows"
