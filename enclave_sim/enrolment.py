@@ -41,6 +41,11 @@ Message = dict[str, Any]
 
 def serve(channel: socket.socket, folder: Folder) -> None:
     """Answer requests until the attester hangs up; an error is an answer, too."""
+    with channel:
+        _serve(channel, folder)
+
+
+def _serve(channel: socket.socket, folder: Folder) -> None:
     try:
         while (message := _receive(channel)) is not None:
             _send(
@@ -64,10 +69,14 @@ def _enrol(channel: socket.socket, folder: Folder, ak: CheckedAk, message: Messa
     now = dt.datetime.now(dt.UTC)
     pkis = [load_pki(folder, kind) for kind in KINDS]
     counter = check_counter(read_manufactured(folder).counter_public)
-    certificates = [bytes.fromhex(text) for text in message.get("ek_certificates", [])]
+    match message.get("ek_certificates"):
+        case [str(first), *_]:
+            vouching = _hex(first, "ek_certificates")
+        case _:
+            raise MalformedError("enrol.message", "expected ek_certificates, a list of hex")
     candidates = [_der(pki.ek.certificate) for pki in pkis]
     ek = verify_endorsement(
-        check_ek(_bytes(message, "ek")), (*certificates[:1], *candidates), _trust(folder, pkis), now
+        check_ek(_bytes(message, "ek")), (vouching, *candidates), _trust(folder, pkis), now
     )
     credential, pending = challenge(ak, ek, counter, now)
     blob = {"credential_blob": credential.blob.hex(), "secret": credential.secret.hex()}
@@ -110,9 +119,13 @@ def _der(certificate: x509.Certificate) -> bytes:
 
 
 def _bytes(message: Message, name: str) -> bytes:
+    return _hex(message.get(name), name)
+
+
+def _hex(value: object, name: str) -> bytes:
     try:
-        return bytes.fromhex(message[name])
-    except (KeyError, TypeError, ValueError) as error:
+        return bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError as error:
         raise MalformedError("enrol.message", f"expected {name} in hex") from error
 
 

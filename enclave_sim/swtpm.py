@@ -71,6 +71,7 @@ class Swtpm:
                 self._data.sendall(command)
                 return receive_message(self._data)
             except OSError as error:
+                self._data.close()  # an answer that comes late would be taken for the next one's
                 raise _gone(error) from error
 
     def connect(self) -> int:
@@ -99,8 +100,10 @@ class Swtpm:
 
     def power_off(self) -> None:
         """Shut down in order and end the process."""
-        commands.shutdown(self.exchange)
-        self.cut_power()
+        try:
+            commands.shutdown(self.exchange)
+        finally:
+            self.cut_power()
 
     def cut_power(self) -> None:
         """End the process without a word to the TPM; again does nothing."""
@@ -143,5 +146,6 @@ def _receive(channel: socket.socket, size: int) -> bytes:
 
 def _gone(error: OSError) -> MachineError:
     return MachineError(
-        "machine.swtpm", f"the software TPM does not answer: {error}; see owner.log"
+        "machine.swtpm",
+        f"the software TPM does not answer ({error}); stop the machine and start it again",
     )

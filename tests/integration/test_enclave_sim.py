@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +40,7 @@ from laminator.evidence.tpm_structures import (
     parse_public,
 )
 from laminator.measure.attester_code import launch_digest, own_installation
+from laminator.run import enrolment
 from laminator.run.enrolment import enrol
 
 PCR17 = """
@@ -286,6 +289,39 @@ with socket.socket(fileno=setup.enrol_fd) as owner:
         print(json.dumps(error.code))
 """
     assert launch_text(machine, text).answer == "enrol.refused"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"op": "dance"},
+        {"op": "request", "ak": 1},
+        {"op": "request", "ak": "zz"},
+        {"op": "response", "secret": "00"},
+    ],
+)
+def test_a_malformed_request_is_answered(machine: Machine, answer: dict[str, Any]) -> None:
+    with machine.seat() as seat:
+        assert seat.enrol_fd is not None
+        assert isinstance(seat.tpm, int)
+        os.close(seat.tpm)
+        with socket.socket(fileno=seat.enrol_fd) as owner, pytest.raises(MachineError) as refused:
+            enrolment._ask(owner, answer)
+    assert refused.value.code == "enrol.refused"
+
+
+def test_without_namespaces_the_launch_is_typed_none(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "swtpm").symlink_to(shutil.which("swtpm") or "")
+    monkeypatch.setenv("PATH", str(tools))
+    with start(folder) as machine:
+        said = launch_text(machine, PCR17)
+    assert said.status == 0
+    assert said.answer["type"] == "none"
+    assert said.answer["digest"] == "None"
 
 
 def test_objects_that_an_attester_leaves_are_flushed(machine: Machine) -> None:

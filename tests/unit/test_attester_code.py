@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from laminator.cli.main import main
 from laminator.errors import MachineError
+from laminator.measure import attester_code
 from laminator.measure.attester_code import (
     ENTRY,
     CodeCopy,
@@ -166,6 +168,19 @@ def test_one_changed_byte_or_another_entry_changes_the_digest(
     changed = package / "run/attester.py"
     changed.write_bytes(changed.read_bytes() + b"\n")
     assert launch_digest(installation._replace(packages=tmp_path)) != honest
+
+
+def test_the_reference_value_is_printed(
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(attester_code, "own_installation", lambda: installation)
+    expected = str(launch_digest(installation))
+    assert main(["reference", "launch"]) == 0
+    assert capsys.readouterr().out == f"{expected}\n"
+    assert main(["reference", "launch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"launch": expected}
 
 
 def test_a_copy_cannot_be_written(copy: CodeCopy) -> None:
