@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,8 @@ SMALL_BYTES = 64 << 20
 """Up to this size private places lie in memory (/dev/shm), if there is room for eight times it."""
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - only a fresh folder of our own inside it is used
+_PREFIX = "laminator-place-"
+_YOUNG_SECONDS = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -62,15 +65,37 @@ def private_place(size: int, *, disk: Path | None = None) -> Iterator[Path]:
     Small ones lie in memory, larger ones in the folder `disk` (default: the temporary folder).
     Raises MachineError.
     """
-    parent = _MEMORY if _fits_memory(size) else disk
+    parent = _MEMORY if _fits_memory(size) else disk or Path(tempfile.gettempdir())
     try:
-        path = Path(tempfile.mkdtemp(prefix="laminator-", dir=parent))
+        _remove_abandoned(parent)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
-        raise _failure(error, parent or Path(tempfile.gettempdir())) from error
+        raise _failure(error, parent) from error
     try:
         yield path
     finally:
         remove(path)
+        os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the places of attesters that were killed: ours, unlocked, not just being made."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            status = os.fstat(descriptor)
+            if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _YOUNG_SECONDS:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def copy_measured(source: Path, destination: Path) -> PrivateCopy:

@@ -126,6 +126,20 @@ def test_small_places_lie_in_memory_and_vanish(tmp_path: Path) -> None:
     assert not large.exists()
 
 
+def test_the_places_of_killed_attesters_are_removed(tmp_path: Path) -> None:
+    for name in ("laminator-place-old", "laminator-place-new", "laminator-other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_bytes(b"")
+    (tmp_path / "laminator-place-file").write_bytes(b"")
+    with private_place(1 << 40, disk=tmp_path) as used:
+        for name in ("laminator-place-old", "laminator-other", used.name):
+            os.utime(tmp_path / name, (0, 0))
+        with private_place(1 << 40, disk=tmp_path) as other:
+            left = {path.name for path in tmp_path.iterdir()}
+    assert "laminator-place-old" not in left
+    assert {"laminator-place-new", "laminator-other", used.name, other.name} <= left
+
+
 def test_a_place_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(MachineError, match="no such file"),
