@@ -22,6 +22,7 @@ from laminator.claims import Property
 from laminator.errors import MalformedError, UsageError
 from laminator.fields import Fields, flag, name
 from laminator.run import model_host
+from laminator.run.bubblewrap import attester_copy
 from laminator.run.filesystem import HOME, Bind, Filesystem, merged
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.ledger import RunRecord
@@ -35,6 +36,7 @@ from laminator.run.measurement import (
 from laminator.run.measurer import MAX_RESULT_BYTES, parse_result
 from laminator.run.outcome import Outcome, card_written, ending
 from laminator.run.own_code import own_code
+from laminator.run.pinned import is_small, pin
 from laminator.run.places import Handed, Request, plain_places, workload_filesystem
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import (
@@ -201,7 +203,7 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
         interpreter_copy=code.executable,
         inputs={MODEL: Handed(_ROOT / "model" / model.given.name, model.copy)},
         outputs={},
-        hidden=(started.place, *(at.given for key, at in started.inputs.items() if key != MODEL)),
+        hidden=tuple(_hidden(started)),
         network=started.request.network,
     )
     places = started.place / "model-process"
@@ -211,8 +213,19 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
     plan = workload_filesystem(paths, places)
     host = Filesystem(read_only=(Bind(Path(model_host.__file__), _HOST),))
     filesystem = merged(plan.filesystem, host) if evaluation.has_code else plan.filesystem
+    if is_small(code.interpreter.executable.parent):
+        filesystem = pin(filesystem, [code.interpreter.executable])
     seen = script if evaluation.has_code else None
     return ModelPaths(filesystem, _HOST, plan.inputs[MODEL], seen, plan.home)
+
+
+def _hidden(started: StartedRun) -> Iterator[Path]:
+    """Yield what the model's process may not see, wherever it lies."""
+    yield started.place
+    yield from (item.given for key, item in started.inputs.items() if key != MODEL)
+    copy = attester_copy()
+    if copy is not None:
+        yield copy
 
 
 def _plain_paths(

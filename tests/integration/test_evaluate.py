@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,13 +51,16 @@ class Lab(Workshop):
         groups = [f"group <{x % 2}>" for x in X]
         self.write("test.csv", table({"x": X, "group": groups, "label": LABELS}))
 
-    def evaluate(self, *words: str, labels: str = "label", where: str = "") -> Ran:
-        """Evaluate with these further words."""
+    def words(self, *words: str, labels: str = "label", where: str = "") -> list[str]:
+        """Return the command that evaluates with these further words."""
         attester = where or f"--attester=tpm:{self.attester.tcti}"
         plain = [attester, "--model-code=code.py", "--data=test=test.csv", "--card=out.card"]
-        command = [*START, "evaluate", "model.bin", *plain, "--labels", labels, *words]
+        return [*START, "evaluate", "model.bin", *plain, "--labels", labels, *words]
+
+    def evaluate(self, *words: str, labels: str = "label", where: str = "") -> Ran:
+        """Evaluate with these further words."""
         done = subprocess.run(
-            command,
+            self.words(*words, labels=labels, where=where),
             cwd=self.folder,
             env=self.attester.environment,
             capture_output=True,
@@ -203,6 +207,28 @@ def test_labels_are_needed_for_tables(lab: Lab) -> None:
     )
     assert done.returncode == FAILURE_STATUS
     assert b"where are the labels?" in done.stderr
+
+
+def test_a_signal_ends_both_processes(lab: Lab) -> None:
+    lab.write("code.py", "import time\nprint('started', flush=True)\ntime.sleep(600)")
+    with subprocess.Popen(
+        lab.words(),
+        cwd=lab.folder,
+        env=lab.attester.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "no card is written" in said
+    assert not lab.has_card
+    assert lab.ledger()[-1]["outcome"] == "interrupted"
+    lab.write("code.py", GUESS)
+    assert lab.evaluate().status == 0  # the TPM is usable
 
 
 @pytest.mark.parametrize("separation", [UID, NONE])

@@ -425,7 +425,11 @@ def _measured_by_process(orders: bytes, folder: Path) -> bytes:
     ours, theirs = socket.socketpair()
     with ours, theirs, model_process(folder, folder / "code.py") as channel:
         descriptors = [str(theirs.fileno()), str(channel.fileno())]
-        code = "import sys; from laminator.run.measurer import main; sys.exit(main(sys.argv[1:]))"
+        code = (
+            "import sys; from laminator.run.measurer import main; "
+            "from laminator.run.sandbox import is_dumpable; "
+            "status = main(sys.argv[1:]); sys.exit(9 if is_dumpable() else status)"
+        )
         process = subprocess.Popen(
             [sys.executable, "-c", code, *descriptors],
             pass_fds=[theirs.fileno(), channel.fileno()],
