@@ -7,6 +7,7 @@ The data is UCI Adult at LAMINATOR_ADULT, or ../shared/data/adult.data.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -99,7 +100,9 @@ def _machine(verb: str, bench: Bench) -> None:
 
 
 def _loop_seconds(command: list[str]) -> float:
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{shlex.join(command)}\nexit status {done.returncode}\n{done.stderr}")
     line = next(line for line in done.stdout.splitlines() if line.startswith("{"))
     return float(json.loads(line)["loop-seconds"])
 
