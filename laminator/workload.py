@@ -53,8 +53,8 @@ def report(
 ) -> None:
     """State that the property `name` has `value`.
 
-    `value` and parameters are numbers, text, bytes, booleans, None, lists and maps of these;
-    one-element arrays and tensors count as numbers. `on` names inputs and outputs of the run.
+    `value` and parameters are numbers, text, booleans, None, lists and maps of these; one-element
+    arrays and tensors count as numbers. `on` names inputs and outputs of the run.
     Raises UsageError for what cannot be stated, ReportRefusedError for what the attester refuses.
     """
     message: dict[Key, Encodable] = {
@@ -140,7 +140,7 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytes:
 
 def _plain(value: object) -> Encodable:
     """Return `value` in the types that a card has."""
-    if value is None or isinstance(value, str | bytes):
+    if value is None or isinstance(value, str):
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

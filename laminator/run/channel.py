@@ -12,7 +12,8 @@ There is no field for the source of a statement: whatever arrives here is `repor
 for what goes wrong:
 
 - *A refused message* (unknown operation or field, a name that is no input or output, NaN, a
-  statement made twice) leaves nothing behind; the workload is told, and the run goes on.
+  statement made twice, too much in all) leaves nothing behind; the workload is told, and the run
+  goes on.
 - *A broken channel* (a length beyond the limit, bytes that are not deterministic CBOR, a message
   cut off, replies that nobody reads, too many messages) fails the run: no card is written.
 """
@@ -24,12 +25,13 @@ from typing import NamedTuple
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
 from laminator.claims import Property
-from laminator.claims_codec import parse_property
+from laminator.claims_codec import parse_property, plain_property
 from laminator.errors import MalformedError, shown
 
 CHANNEL_VARIABLE = "LAMINATOR_CHANNEL"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MESSAGES = 10_000
+MAX_STATED_BYTES = 4 * 1024 * 1024
 LENGTH_BYTES = 4
 _REPORT_FIELDS = {"op", "name", "value", "on", "unit", "parameters"}
 
@@ -41,29 +43,54 @@ class Names(NamedTuple):
     outputs: Mapping[str, str]
 
 
+class _Statements:
+    """What the workload has said so far, each thing once and within limits."""
+
+    def __init__(self) -> None:
+        self._items: dict[bytes, Property] = {}
+        self._bytes = 0
+
+    def add(self, report: Property) -> None:
+        """Keep `report`. Raises MalformedError to refuse it."""
+        key = encode([report.name, report.on, report.parameters])
+        if key in self._items:
+            message = f"{report.name} was already reported; tell them apart with parameters"
+            raise MalformedError("channel.twice", message)
+        size = self._bytes + len(encode(plain_property(report)))
+        if size > MAX_STATED_BYTES:
+            message = f"more than {MAX_STATED_BYTES} bytes of statements in one run"
+            raise MalformedError("channel.total", message)
+        self._items[key] = report
+        self._bytes = size
+
+    def all(self) -> tuple[Property, ...]:
+        """Return the statements in their order."""
+        return tuple(self._items.values())
+
+
 def serve(connection: socket.socket, names: Names, ended: int) -> tuple[Property, ...]:
     """Answer the workload's messages until it hangs up; return its statements in order.
 
     `ended` is a descriptor that becomes readable when the workload has ended (a pidfd): from
     then on only what already arrived is read. Raises MalformedError for a broken channel.
     """
-    reports: dict[bytes, Property] = {}
+    statements = _Statements()
     for _ in range(MAX_MESSAGES):
         message = _receive(connection, ended)
         if message is None:
-            return tuple(reports.values())
-        _send(connection, encode(_reply(message, names, reports)))
+            return statements.all()
+        _send(connection, encode(_reply(message, names, statements)))
     raise MalformedError("channel.count", f"the workload sent more than {MAX_MESSAGES} messages")
 
 
-def _reply(message: Value, names: Names, reports: dict[bytes, Property]) -> dict[Key, Encodable]:
+def _reply(message: Value, names: Names, statements: _Statements) -> dict[Key, Encodable]:
     try:
-        return {"ok": _answer(message, names, reports)}
+        return {"ok": _answer(message, names, statements)}
     except MalformedError as error:
         return {"refused": error.code, "message": error.message}
 
 
-def _answer(message: Value, names: Names, reports: dict[bytes, Property]) -> str | None:
+def _answer(message: Value, names: Names, statements: _Statements) -> str | None:
     """Do what one message asks and return its answer. Raises MalformedError to refuse it."""
     if not isinstance(message, dict):
         raise MalformedError("channel.message", "expected a map")
@@ -73,7 +100,7 @@ def _answer(message: Value, names: Names, reports: dict[bytes, Property]) -> str
         case "output":
             return _path(message, names.outputs)
         case "report":
-            _keep(_report(message, names), reports)
+            statements.add(_report(message, names))
             return None
         case operation:
             raise MalformedError("channel.op", f"no operation {shown(operation)}")
@@ -101,14 +128,6 @@ def _report(message: dict[Key, Value], names: Names) -> Property:
         if name not in names.inputs and name not in names.outputs:
             raise MalformedError("channel.on", f"{shown(name)} is no input or output of this run")
     return report
-
-
-def _keep(report: Property, reports: dict[bytes, Property]) -> None:
-    key = encode([report.name, report.on, report.parameters])
-    if key in reports:
-        message = f"{report.name} was already reported; tell them apart with parameters"
-        raise MalformedError("channel.twice", message)
-    reports[key] = report
 
 
 def _receive(connection: socket.socket, ended: int) -> Value | None:

@@ -49,6 +49,7 @@ from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
 from laminator.run.ledger import RunRecord
 from laminator.run.log import RunLog
 from laminator.run.private_copy import copy_measured, private_place
+from laminator.run.progress import size_text, tell
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
@@ -125,6 +126,8 @@ def begin_run(
         attestation = stack.enter_context(open_attestation(setup, request.key))
         spent = spend_number(attestation, request.nonce, plan)
         record.started(spent.run.id, spent.run.number)
+        size = _place_size(request)
+        tell(f"run number {spent.run.number}: measuring the code and {size_text(size)} of inputs")
         log, quote = open_log(attestation, spent, request.nonce)
         opened = Opened(request, attestation, spent, log, quote)
         code = measure_code(request, place, log, sandbox)
@@ -134,6 +137,7 @@ def begin_run(
         log.append(*artifact_records("input", {name: inputs[name].artifact for name in inputs}))
         declared = declared_properties(request)
         log.append(*map(property_record, declared), begin_record())
+        tell("measured; the work begins")
         yield StartedRun(opened, place, code, sandbox, in_force, inputs, declared, cards)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from enclave_sim.client import ensure
 from laminator.run.driver import Ended, Verification
+from laminator.run.progress import working
 
 
 class SimulatedMachine:
@@ -16,7 +17,9 @@ class SimulatedMachine:
 
     def run(self, request: bytes) -> Ended:
         """Launch an attester and wait for its end. Raises MachineError, UsageError."""
-        with ensure(self._folder) as machine:
+        with working("starting the simulated machine"):
+            started = ensure(self._folder)
+        with started as machine:
             verification = Verification(str(machine.trust_dir), str(machine.policy_path))
             descriptor = os.memfd_create("laminator-request", os.MFD_CLOEXEC)
             try:

@@ -5,6 +5,7 @@ from pathlib import Path
 from laminator.run.launch import collect_outputs, plan_workload, run_workload
 from laminator.run.ledger import RunRecord
 from laminator.run.outcome import Outcome, card_written, workload_failed
+from laminator.run.progress import tell
 from laminator.run.request import RunRequest
 from laminator.run.session import begin_run, finish_run, write_card
 from laminator.run.setup import Setup
@@ -17,6 +18,7 @@ def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
         ended = run_workload(started, plan)
         if ended.status.code != 0:
             return workload_failed(ended.status.code)
+        tell(f"measuring {len(plan.collected)} outputs")
         outputs = collect_outputs(plan)
         sealed = finish_run(started, ended.reports, outputs)
     write_card(sealed, Path(request.card))

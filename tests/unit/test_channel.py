@@ -1,5 +1,6 @@
 """The workload's channel: what is answered, what is refused, what breaks it."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -127,6 +128,14 @@ def test_a_statement_is_made_once(peer: Peer) -> None:
     assert [item.value for item in peer.result()] == [0.5]
 
 
+def test_statements_are_bounded_together(peer: Peer) -> None:
+    text = ["x" * 4000] * 15
+    answers = [peer.ask(**(LOSS | {"name": f"n{i}", "value": text})) for i in range(100)]
+    refused = [answer for answer in answers if "refused" in answer]
+    assert {answer["refused"] for answer in refused} == {"channel.total"}
+    assert 0 < len(refused) == 100 - len(peer.result())
+
+
 @pytest.mark.parametrize("operation", ["input", "output"])
 def test_an_unknown_name_is_refused(peer: Peer, operation: str) -> None:
     assert peer.ask(op=operation, name="labels")["refused"] == "channel.name"
@@ -184,6 +193,16 @@ def test_a_flood_breaks_the_channel(peer: Peer) -> None:
     with pytest.raises(MalformedError) as caught:
         peer._result.result(20)
     assert caught.value.code == "channel.count"
+
+
+def test_replies_that_nobody_reads_break_the_channel(peer: Peer) -> None:
+    body = encode({"op": "input", "name": "train"})
+    with contextlib.suppress(OSError):
+        for _ in range(MAX_MESSAGES):
+            peer.socket.sendall(struct.pack(">I", len(body)) + body)
+    with pytest.raises(MalformedError) as caught:
+        peer._result.result(20)
+    assert caught.value.code == "channel.unread"
 
 
 def test_the_end_of_the_workload_ends_the_service(peer: Peer) -> None:
