@@ -138,6 +138,28 @@ def test_sensitive_groups_and_a_file_of_labels(lab: Lab) -> None:
     assert lab.verify("out.card").accepted
 
 
+def test_folders_of_a_model_and_of_images(lab: Lab) -> None:
+    for name, content in (("no/1.png", "a"), ("no/2.png", "b"), ("yes/1.png", "c")):
+        lab.write(f"images/{name}", content)
+    lab.write("model.bin.d/weights", "c")
+    code = """
+def load(path):
+    import os
+    return open(os.path.join(path, "weights"), "rb").read()
+
+def predict(model, batch):
+    return [float(image == model) for image in batch["image"]]
+"""
+    lab.write("code.py", code)
+    (lab.folder / "model.bin").unlink()
+    (lab.folder / "model.bin.d").rename(lab.folder / "model.bin")
+    ran = lab.evaluate("--data=test=images", labels="class")
+    assert ran.status == 0, ran.stderr
+    inputs = lab.card("out.card").claims.inputs
+    assert (inputs["test"].files, inputs["model"].files) == (3, 1)
+    assert lab.measured().value == 1
+
+
 def test_lineage_from_training_to_evaluation(lab: Lab) -> None:
     script = "from laminator import workload\nopen(workload.output('model'), 'w').write('11')"
     assert lab.run(script, "--output=model=model.bin").status == 0

@@ -162,6 +162,24 @@ def test_images_arrive_as_encoded_bytes(tmp_path: Path) -> None:
     assert (found.value, found.parameters["n"]) == (1, 3)
 
 
+def test_arrays_arrive_in_their_type_and_shape(tmp_path: Path) -> None:
+    x = np.arange(24, dtype="<f4").reshape(4, 2, 3)
+    np.savez(tmp_path / "data.npz", x=x, y=np.array([0, 1, 1, 0]))
+    (tmp_path / "code.py").write_text(
+        "import numpy as np\n"
+        "def load(path): return None\n"
+        "def predict(model, batch):\n"
+        "    x = batch['x']\n"
+        "    assert x.dtype == np.float32 and x.shape == (4, 2, 3) and x.flags.writeable\n"
+        "    return [float(row[0, 0] in (6, 12)) for row in x]\n"
+    )
+    what = measurement(data_suffix=".npz", labels="y")
+    orders = Orders(what, str(tmp_path / "data.npz"), None, ("model", "test"))
+    with model_process(tmp_path, tmp_path / "code.py") as channel:
+        (found,) = measure(orders, channel)
+    assert found.value == 1
+
+
 def test_labels_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("x\n1\n2\n")
     (tmp_path / "labels.txt").write_text("no\nyes\n")
