@@ -14,6 +14,7 @@ to it: nothing that a card carries becomes an anchor.
 # ruff: noqa: PTH103, PTH105, PTH111, PTH112, PTH113, PTH118, PTH123, PTH208
 
 import os
+import warnings
 from typing import NamedTuple
 
 from cryptography import x509
@@ -87,8 +88,9 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     Raises MalformedError.
     """
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        _touch_certificate(certificate)
+        with _deprecated_is_malformed():
+            certificate = x509.load_der_x509_certificate(der)
+            _touch_certificate(certificate)
     except _NOT_X509 as error:
         raise MalformedError("x509.certificate", "not an X.509 v3 certificate") from error
     return certificate
@@ -97,8 +99,9 @@ def parse_certificate(der: bytes) -> x509.Certificate:
 def parse_crl(der: bytes) -> x509.CertificateRevocationList:
     """Parse one DER revocation list, all but its entries. Raises MalformedError."""
     try:
-        crl = x509.load_der_x509_crl(der)
-        _touch_crl(crl)
+        with _deprecated_is_malformed():
+            crl = x509.load_der_x509_crl(der)
+            _touch_crl(crl)
     except _NOT_X509 as error:
         raise MalformedError("x509.crl", "not a certificate revocation list") from error
     return crl
@@ -147,6 +150,11 @@ def add_anchor(store: str, kind: str, file: str) -> Anchor:
     target = os.path.join(folder, f"{anchor.fingerprint.value.hex()}.pem")
     _write(target, anchor.certificate.public_bytes(Encoding.PEM))
     return anchor
+
+
+def _deprecated_is_malformed() -> "warnings.catch_warnings[None]":
+    """Refuse now what cryptography will refuse later, such as a serial number that is negative."""
+    return warnings.catch_warnings(action="error", category=CryptographyDeprecationWarning)
 
 
 def _touch_certificate(certificate: x509.Certificate) -> None:

@@ -3,11 +3,13 @@
 The forged machine signs whatever it is told, as an unrestricted key would.
 """
 
+import warnings
 from collections.abc import Callable
 from types import MappingProxyType
 
 import forge
 import pytest
+from cryptography import x509
 from verifying import IAT, POLICY, claims, judge, obstacles, verdict_of, world
 
 import laminator
@@ -78,6 +80,18 @@ def test_wrong_count_in_the_claims() -> None:
 
 
 # The set of evidence.
+
+
+def test_deprecated_certificate_is_refused_without_a_warning() -> None:
+    leaf, authority = forge.machine().certificates
+    serial = x509.load_der_x509_certificate(leaf).serial_number.to_bytes(20, "big").lstrip(b"\0")
+    negative = leaf.replace(serial, bytes([serial[0] | 0x80]) + serial[1:], 1)
+    machine = forge.machine()._replace(certificates=(negative, authority))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        result = judge(world()._replace(machine=machine))
+    assert "ak.certificate" in obstacles(result)
+    assert warned == []
 
 
 def _with_evidence(*messages: ConceptualMessage, refs: tuple[EvidenceRef, ...] = ()) -> bytes:
