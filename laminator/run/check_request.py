@@ -45,9 +45,9 @@ def _check_targets(request: RunRequest) -> None:
     targets = {**request.outputs, "card": request.card}
     for name, given in targets.items():
         path = Path(given)
-        folder = path.parent
+        folder = path.parent if name == "card" else _existing(path)
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            message = f"cannot write {name} into {shown(str(folder))}: make the folder first"
+            message = f"cannot write {name} into {shown(str(folder))}: no folder to write to"
             raise UsageError("request.target", message)
         for other_name, other in {**request.inputs, **targets}.items():
             if other_name != name and _clash(name, path, Path(other)):
@@ -55,6 +55,11 @@ def _check_targets(request: RunRequest) -> None:
                 raise UsageError("request.overlap", message)
     if Path(request.card).is_dir():
         raise UsageError("request.card", f"the card {shown(request.card)} is a folder")
+
+
+def _existing(path: Path) -> Path:
+    """Return the innermost folder above `path` that is there; the work may make the others."""
+    return next(folder for folder in path.parents if folder.exists())
 
 
 def _clash(name: str, path: Path, other: Path) -> bool:

@@ -103,6 +103,36 @@ Path("out/config").write_text("c")
     assert shop.verify().accepted
 
 
+def test_an_output_in_a_folder_that_the_work_makes(shop: Workshop) -> None:
+    script = "import os; os.makedirs('out/deep'); open('out/deep/model.bin', 'w').write('m')"
+    assert shop.run(script, "--output=model=out/deep/model.bin").status == 0
+    assert shop.read("out/deep/model.bin") == "m"
+
+
+def test_a_script_elsewhere_with_inputs_elsewhere(
+    shop: Workshop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The paths that work outside work inside: relative ones, links, `..`."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "rows.csv").write_text("rows")
+    shop.write("code/real.py", "import near; print(near.TEXT, open('data/rows.csv').read())")
+    shop.write("code/near.py", "TEXT = 'near'")
+    (shop.folder / "data").symlink_to(elsewhere)
+    (shop.folder / "link.py").symlink_to("code/real.py")
+    for script in ("code/real.py", "link.py", "code/../code/real.py"):
+        command = shop.command("", "--input=train=data/rows.csv", "--card=train.card")
+        command[-1] = script
+        done = subprocess.run(
+            command,
+            cwd=shop.folder,
+            env=shop.attester.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "near rows\n"), done.stderr
+
+
 def test_arguments_are_commitments_that_the_private_file_opens(shop: Workshop) -> None:
     assert shop.run(TRAIN, *NAMED, arguments=["--secret", "s3"]).status == 0
     private = shop.folder / "train.card.private"
@@ -225,8 +255,8 @@ def _children(pid: int) -> list[int]:
         (("--input=a=data.csv", "--output=a=model.bin"), "the name of an input and of an output"),
         (("--input=a=data.csv", "--output=b=data.csv"), "the same place"),
         (("--output=b=train.card",), "the same place"),
-        (("--output=b=nowhere/model.bin",), "make the folder first"),
-        (("--card=nowhere/train.card",), "make the folder first"),
+        (("--output=b=data.csv/model.bin",), "no folder to write to"),
+        (("--card=nowhere/train.card",), "no folder to write to"),
         (("--card-in=a=data.csv",), "no input of this name"),
         (("--input=a=data.csv", "--card-in=a=data.csv"), "is not a card"),
         (("--plan=missing.toml",), "cannot read the plan"),
@@ -306,8 +336,8 @@ def _simulated(folder: Path, *words: str, **variables: str) -> "subprocess.Compl
     )
 
 
-def _verify_as_told(folder: Path, stderr: str, **variables: str) -> int:
-    """Run the verify command that a run printed."""
+def _verify_as_told(folder: Path, stderr: str, **variables: str) -> str:
+    """Run the verify command that a run printed; return how it ended and what failed."""
     words = shlex.split(stderr.splitlines()[-1])
     assert words[:2] == ["laminator", "verify"]
     done = subprocess.run(
@@ -319,7 +349,8 @@ def _verify_as_told(folder: Path, stderr: str, **variables: str) -> int:
         check=False,
         timeout=60,
     )
-    return done.returncode
+    failures = [line for line in done.stdout.splitlines() if "FAIL" in line]
+    return "\n".join([f"exit status {done.returncode}", *failures])
 
 
 @pytest.mark.parametrize("options", [(), ("--ak=rsa", "--nonce", "cd" * 32)], ids=["ecc", "rsa"])
@@ -333,7 +364,7 @@ def test_the_printed_command_accepts_the_card(
     claims = parse_card((tmp_path / "train.card").read_bytes()).claims
     assert claims.run.launch.type == "drtm-simulated"
     assert claims.isolation.separation == "namespaces"
-    assert _verify_as_told(tmp_path, ran.stderr) == 0
+    assert _verify_as_told(tmp_path, ran.stderr) == "exit status 0"
 
 
 def test_a_machine_is_made_on_demand(tmp_path: Path) -> None:
@@ -342,7 +373,7 @@ def test_a_machine_is_made_on_demand(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     first, *_ = ran.stderr.splitlines()
     assert "made and started the simulated machine" in first
-    assert _verify_as_told(tmp_path, ran.stderr, **state) == 0
+    assert _verify_as_told(tmp_path, ran.stderr, **state) == "exit status 0"
 
 
 @pytest.mark.parametrize(
@@ -371,3 +402,39 @@ def test_a_stopped_driver_leaves_the_machine_usable(
     assert "is spent" in said
     ran = _simulated(tmp_path, place, XDG_STATE_HOME=str(tmp_path / "state"))
     assert ran.returncode == 0, ran.stderr
+
+
+def test_two_runs_at_once_take_turns(machine: Machine, tmp_path: Path) -> None:
+    """The second waits for the machine, says so, and gets the next number."""
+    (tmp_path / "signals").mkdir()
+    script = "import os, time\nprint('up', flush=True)\n"
+    script += "while not os.path.exists('signals/go'):\n    time.sleep(0.01)\n"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    runs = []
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(script)
+        runs.append(
+            subprocess.Popen(
+                [
+                    *(*LAMINATOR, "run", f"--simulated={machine.folder.root}"),
+                    *("--", PYTHON, f"{name}.py"),
+                ],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        if name == "first":
+            assert runs[0].stdout is not None
+            assert runs[0].stdout.readline() == "up\n"
+    first, second = runs
+    assert second.stderr is not None
+    assert "waiting" in second.stderr.readline()
+    (tmp_path / "signals" / "go").touch()
+    for run in (first, second):
+        _, said = run.communicate(timeout=60)
+        assert run.returncode == 0, said
+    cards = [parse_card((tmp_path / f"{name}.card").read_bytes()) for name in ("first", "second")]
+    assert cards[1].claims.run.number == cards[0].claims.run.number + 1
