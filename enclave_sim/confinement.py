@@ -1,7 +1,7 @@
 """The attester's confinement: namespaces in which the machine's folder is not there.
 
-bubblewrap gives the attester user, mount, pid, ipc and uts namespaces, no capability, no device
-but the harmless ones. An empty read-only folder lies over the machine's, and in it the copy of
+bubblewrap gives the attester user, mount, pid, ipc and uts namespaces, no capability, no disk or
+TPM device. An empty read-only folder lies over the machine's, and in it the copy of
 the attester's code. The attester may make further namespaces for its workload; nothing in them
 uncovers what is hidden, because mounts that come from a more privileged namespace are locked.
 
@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from enclave_sim.folder import Folder
+from laminator.run.filesystem import GPU_DEVICES
 
 _INSIDE_ID = 1000
 _PROBE_SECONDS = 20.0
@@ -51,15 +52,16 @@ def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
 
 
 def _devices() -> list[str]:
-    """Return options for a /dev without disks and other hardware.
+    """Return options for a /dev of harmless devices and, for the workload, GPUs.
 
     bubblewrap's own ``--dev`` would cover parts of /proc, after which Linux lets no nested
     namespace mount a fresh /proc. /dev/shm is the attester's own: private copies of what was
     measured lie there, out of the reach of this user's other processes, and end with it.
     """
     options = ["--tmpfs", "/dev"]
-    for name in _DEVICES:
-        options += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
+    gpus = [str(path) for glob in GPU_DEVICES for path in sorted(Path("/dev").glob(glob))]
+    for device in (*(f"/dev/{name}" for name in _DEVICES), *gpus):
+        options += ["--dev-bind-try", device, device]
     for name, target in _LINKS.items():
         options += ["--symlink", target, f"/dev/{name}"]
     return [*options, "--tmpfs", "/dev/shm"]  # noqa: S108

@@ -16,7 +16,7 @@ HOME = Path("/home/workload")
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc")
 _TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
-_GPU_DEVICES = ("nvidia*", "dri", "kfd")
+GPU_DEVICES = ("nvidia*", "dri", "kfd")
 _GPU_FOLDERS = ("/sys/bus/pci", "/sys/class/drm", "/sys/class/kfd", "/sys/dev/char", "/sys/module")
 _TMP = Path("/tmp")  # noqa: S108 - the workload's own
 _BROAD = tuple(map(Path, ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root")))  # noqa: S108
@@ -94,7 +94,7 @@ def system_filesystem(*, network: bool = False) -> Filesystem:
             links.append(Link(path, str(path.readlink())))
         elif path.is_dir():
             binds.append(Bind(path, path))
-    devices = tuple(found for glob in _GPU_DEVICES for found in sorted(Path("/dev").glob(glob)))
+    devices = tuple(found for glob in GPU_DEVICES for found in sorted(Path("/dev").glob(glob)))
     folders = [*_TOPOLOGY, *(_GPU_FOLDERS if devices else ())]
     folders += [str(found) for found in Path("/sys/devices").glob("pci*") if devices]
     binds += [Bind(path, path) for path in map(Path, folders) if path.is_dir()]

@@ -418,6 +418,22 @@ def test_hanging_up_ends_the_attester(machine: Machine) -> None:
     _quote(machine)
 
 
+def test_an_attester_does_not_outlive_its_owner(folder: Path) -> None:
+    support = str(Path(__file__).parents[1] / "support")
+    words = [sys.executable, "-c", LAUNCHER, str(folder), SLEEP]
+    environment = {**os.environ, "PYTHONPATH": support}
+    with start(folder, keep=True) as machine:
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        ) as launcher:
+            assert launcher.stdout is not None
+            assert launcher.stdout.readline() == '"ready"\n'
+            os.kill(machine.status()["pid"], signal.SIGKILL)
+            assert launcher.stdout.read() == ""
+        assert launcher.returncode != 0
+    assert not is_running(open_folder(folder))
+
+
 def test_stopping_ends_a_running_attester(folder: Path) -> None:
     with start(folder, keep=True) as machine:
         output, thread, statuses = _started(machine, SLEEP)
