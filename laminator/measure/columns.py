@@ -6,7 +6,7 @@ sees, and category values (`categories`) where its values are used as labels or 
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -59,6 +59,11 @@ class NumberColumn:
         """Return the bytes of these rows, in this order."""
         size = self.row_bytes
         return b"".join([self.data[row * size : row * size + size] for row in rows])
+
+    def rows(self) -> Iterator[bytes]:
+        """Yield the bytes of each row."""
+        size = self.row_bytes
+        return (self.data[start : start + size] for start in range(0, len(self.data), size))
 
     def numbers(self) -> tuple[float, ...]:
         """Return every number, row after row."""

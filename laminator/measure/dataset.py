@@ -6,7 +6,7 @@ library alone, bounds what it reads and raises MalformedError for bytes, UsageEr
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,15 +169,15 @@ def _check_features(features: Sequence[Column], roles: Roles, labels: Sequence[s
 
 def _repeats(column: Column, labels: Sequence[str]) -> bool:
     """Whether each value of the column stands for one label and each label for one value."""
-    if isinstance(column, ImageColumn) or len(set(labels)) == 1:
+    if isinstance(column, ImageColumn):
         return False
-    values: Sequence[object]
-    if isinstance(column, NumberColumn):
-        values = [column.take([row]) for row in range(len(column))]
-    else:
-        values = column.values
-    pairs = len(set(zip(values, labels, strict=True)))
-    return pairs == len(set(labels)) == len(set(values))
+    values: Iterable[object] = column.values if isinstance(column, TextColumn) else column.rows()
+    of_label: dict[str, object] = {}
+    of_value: dict[object, str] = {}
+    for label, value in zip(labels, values, strict=True):
+        if of_label.setdefault(label, value) != value or of_value.setdefault(value, label) != label:
+            return False
+    return len(of_label) > 1
 
 
 def _numbers_rows(column: Column) -> bool:

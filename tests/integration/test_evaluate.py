@@ -18,7 +18,7 @@ from enclave_sim.machine import create
 from laminator import load_policy, load_trust, verify
 from laminator.claims import Property
 from laminator.digest import sha256
-from laminator.errors import MachineError
+from laminator.errors import MachineError, UsageError
 from laminator.properties.interval import wilson
 from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.outcome import FAILURE_STATUS
@@ -213,22 +213,38 @@ def test_failures_leave_no_card(
         (("--model-code=",), "give --model-code"),
     ],
 )
-def test_usage_errors_cost_no_number(lab: Lab, words: tuple[str, ...], said: str) -> None:
+def test_usage_errors_cost_no_number(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    """They are found before an attester is started."""
+    monkeypatch.chdir(lab.folder)
     lab.write("x.data", "1,2\n")
-    ran = lab.evaluate(*words)
+    plain = ("model.bin", "--model-code=code.py", "--data=test=test.csv", "--labels=label")
+    with pytest.raises(UsageError) as caught:
+        evaluating.request(*plain, *words)
+    assert said in caught.value.message
+
+
+def test_labels_are_needed_for_tables(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab.folder)
+    with pytest.raises(UsageError) as caught:
+        evaluating.request("model.bin", "--model-code=code.py", "--data=test=test.csv")
+    assert caught.value.code == "evaluate.labels"
+
+
+def test_images_need_no_labels_option(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab.folder)
+    lab.write("images/no/1.png", "x")
+    asked = evaluating.request("model.bin", "--model-code=code.py", "--data=test=images")
+    assert parse_evaluation(asked.options).measurement.labels == "class"
+
+
+def test_an_unknown_property_is_a_usage_error_of_the_command(lab: Lab) -> None:
+    ran = lab.evaluate("--property=magic")
     assert ran.status == FAILURE_STATUS
-    assert said in ran.stderr
+    assert "no property 'magic' (known: accuracy)" in ran.stderr
     assert "is spent" not in ran.stderr
     assert not lab.has_card
-
-
-def test_labels_are_needed_for_tables(lab: Lab) -> None:
-    command = [*START, "evaluate", "model.bin", "--model-code=code.py", "--data=test=test.csv"]
-    done = subprocess.run(
-        command, cwd=lab.folder, env=lab.attester.environment, capture_output=True, check=False
-    )
-    assert done.returncode == FAILURE_STATUS
-    assert b"where are the labels?" in done.stderr
 
 
 def test_a_signal_ends_both_processes(lab: Lab) -> None:
