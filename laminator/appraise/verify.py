@@ -73,7 +73,8 @@ def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> Ve
     """Verify one card offline; `Given` says what the keyword arguments are.
 
     Stateless: the same arguments give the same result. A card that is wrong in any way gives a
-    rejected result, never an exception. Raises UsageError for a naive `now`.
+    rejected result, never an exception. Raises UsageError for a naive `now` and for arguments that
+    are misspelt or missing.
     """
     return verify_all((card,), policy, **given)[0]
 
@@ -82,6 +83,7 @@ def verify_all(
     cards: Sequence[bytes], policy: Policy = BUILT_IN, **given: Unpack[Given]
 ) -> tuple[VerificationResult, ...]:
     """Verify several cards, each of which may refer to the others; one result for each."""
+    _check_names(given)
     _check_time(given["now"])
     parsed = tuple(map(_parse, cards))
     others = map(_parse, given.get("other_cards", ()))
@@ -99,6 +101,14 @@ def verify_all(
         verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
         for card in parsed
     )
+
+
+def _check_names(given: Mapping[str, object]) -> None:
+    """Refuse a misspelt argument: a nonce or an artifact would go unchecked."""
+    unknown, missing = given.keys() - Given.__annotations__, Given.__required_keys__ - given.keys()
+    if unknown or missing:
+        detail = f"unknown: {', '.join(sorted(unknown))}; missing: {', '.join(sorted(missing))}"
+        raise UsageError("verify.arguments", f"wrong arguments; {detail}")
 
 
 def _check_time(now: dt.datetime) -> None:

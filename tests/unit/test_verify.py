@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
 from laminator.appraise.policy import BUILT_IN, References
+from laminator.appraise.verify import verify
 from laminator.card import ConceptualMessage, encode_card, parse_card
 from laminator.claims import Launch
 from laminator.digest import sha256
@@ -56,6 +57,16 @@ def test_bytes_that_are_no_card_fail_the_parse(card: bytes) -> None:
 def test_naive_time_is_misuse() -> None:
     with pytest.raises(UsageError, match="time zone"):
         judge(world(), now=forge.NOW.replace(tzinfo=None))
+
+
+def test_misspelt_argument_is_misuse() -> None:
+    with pytest.raises(UsageError, match="artefacts"):
+        judge(world(), artefacts={})
+
+
+def test_missing_argument_is_misuse() -> None:
+    with pytest.raises(UsageError, match="missing: now, trust"):
+        verify(b"")  # type: ignore[call-arg]
 
 
 def test_time_in_no_year_is_misuse() -> None:
