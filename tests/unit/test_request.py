@@ -1,8 +1,11 @@
 """The run request: one encoding, strictly read."""
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laminator.cbor import encode
 from laminator.errors import MalformedError
@@ -86,3 +89,17 @@ def test_unknown_and_missing_fields_are_refused() -> None:
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(MalformedError):
         parse_request(encode_request(REQUEST) + b"\0")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        parse_request(data)
+
+
+@given(st.integers(0, len(encode_request(REQUEST)) * 8 - 1))
+def test_a_flipped_bit_is_refused_or_means_something_else(bit: int) -> None:
+    data = bytearray(encode_request(REQUEST))
+    data[bit // 8] ^= 1 << bit % 8
+    with contextlib.suppress(MalformedError):
+        assert parse_request(bytes(data)) != REQUEST
