@@ -17,7 +17,8 @@ from typing import NamedTuple
 from enclave_sim import commands, confinement, enrolment, relay
 from enclave_sim.folder import Folder, Secrets, note_launch
 from enclave_sim.swtpm import Swtpm
-from laminator.attest.tpm import HierarchyAuths
+from enclave_sim.wire import KEPT_ENVIRONMENT
+from laminator.attest.auths import HierarchyAuths
 from laminator.claims import Launch
 from laminator.errors import MachineError
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
@@ -27,8 +28,6 @@ from laminator.run.private_copy import remove
 from laminator.run.setup import Setup, encode_setup
 
 MEASURED, UNMEASURED = "drtm-simulated", "none"
-KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "TZ", "XDG_STATE_HOME")
-"""What an attester gets of its caller's environment: nothing that loads code."""
 
 _CLOSED = b"laminator: no attester runs on this simulated machine"
 _SIGNAL_BASE = 128

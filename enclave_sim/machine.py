@@ -23,9 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from enclave_sim import wire
 from enclave_sim.folder import Folder, open_folder
-from enclave_sim.launch import KEPT_ENVIRONMENT
-from enclave_sim.manufacture import create
-from enclave_sim.owner import OWNED, READY
+from enclave_sim.wire import KEPT_ENVIRONMENT, OWNED, READY
 from laminator.errors import MachineError
 from laminator.measure.attester_code import ENTRY, Installation, own_installation
 from laminator.run.setup import Setup, parse_setup
@@ -156,6 +154,17 @@ class Machine:
     def _ask(self, operation: str) -> dict[str, Any]:
         wire.send(self._connection, {"op": operation})
         return _answer(self._connection)
+
+
+def create(path: Path) -> Folder:
+    """Make a machine in the new or empty folder `path` (mode 0700).
+
+    Where another process makes one there at the same time, one of the two is there in the end.
+    Raises UsageError where there is something already, MachineError.
+    """
+    from enclave_sim.manufacture import make_machine
+
+    return make_machine(path)
 
 
 def start(path: Path, *, keep: bool = False) -> Machine:

@@ -40,12 +40,8 @@ _PPWRITE, _PPREAD, _OWNERREAD = 1 << 0, 1 << 16, 1 << 17
 _CERTIFICATE_ATTRIBUTES = _PPWRITE | _PPREAD | _OWNERREAD | AUTHREAD | NO_DA | PLATFORMCREATE
 
 
-def create(path: Path) -> Folder:
-    """Make a machine in the new or empty folder `path` (mode 0700).
-
-    Where another process makes one there at the same time, one of the two is there in the end.
-    Raises UsageError where there is something already, MachineError.
-    """
+def make_machine(path: Path) -> Folder:
+    """Make a machine; `enclave_sim.machine.create` says where, and what this raises."""
     root = path.parent.resolve() / path.name
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError("machine.exists", f"{shown(str(path))} is there already, and not empty")

@@ -42,10 +42,6 @@ from laminator.measure.attester_code import Installation
 from laminator.run.private_copy import remove
 from laminator.run.setup import encode_setup
 
-READY = b"ready\n"
-OWNED = b"owned\n"
-"""What an owner says when it can be used, and when it finds another one at work."""
-
 _LAUNCH_DESCRIPTORS = 4
 _GRACE_SECONDS = 5.0
 _TURN_SECONDS = 0.05
@@ -211,12 +207,12 @@ class Owner:
 
 
 def main(folder: Folder, *, transient: bool, ready: int) -> int:
-    """Own the machine until it is stopped; says `READY` or `OWNED` to the descriptor `ready`."""
+    """Own the machine until it is stopped; says READY or OWNED to descriptor `ready`."""
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.write(ready, OWNED)
+        os.write(ready, wire.OWNED)
         return 0
     for left in folder.hidden.iterdir():
         remove(left)
@@ -225,7 +221,7 @@ def main(folder: Folder, *, transient: bool, ready: int) -> int:
         signal.signal(number, lambda *_: owner.end())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listener = wire.listen(folder)
-    os.write(ready, READY)
+    os.write(ready, wire.READY)
     os.close(ready)
     owner.serve(listener)
     (folder.root / wire.SOCKET_NAME).unlink(missing_ok=True)

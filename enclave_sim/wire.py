@@ -20,6 +20,13 @@ SOCKET_NAME = "owner.sock"
 MAX_PACKET = 128 * 1024
 MAX_DESCRIPTORS = 8
 
+READY = b"ready\n"
+OWNED = b"owned\n"
+"""What a starting owner says when it can be used, and when it finds another one at work."""
+
+KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "TZ", "XDG_STATE_HOME")
+"""What an attester gets of its caller's environment: nothing that loads code."""
+
 Message = dict[str, Any]
 
 

@@ -32,6 +32,7 @@ from tpm2_pytss import (
     TPMU_HA,
 )
 
+from laminator.attest.auths import HierarchyAuths
 from laminator.attest.tcti import RelayTcti
 from laminator.attest.tss_errors import tss_errors
 from laminator.enroll.credential import Credential
@@ -62,15 +63,6 @@ _NV_READ_BYTES = 512
 _NO_SCHEME = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
 
 Creator = Literal["owner", "platform"]
-
-
-class HierarchyAuths(NamedTuple):
-    """Authorisation values; each is empty where nobody has set one."""
-
-    endorsement: bytes = b""
-    owner: bytes = b""
-    platform: bytes = b""
-    counter: bytes = b""
 
 
 class CounterCertification(NamedTuple):

@@ -10,7 +10,7 @@ One JSON object, read from the descriptor in LAMINATOR_SETUP_FD before anything 
 import json
 from typing import Any, NamedTuple
 
-from laminator.attest.tpm import HierarchyAuths
+from laminator.attest.auths import HierarchyAuths
 from laminator.claims import Launch
 from laminator.digest import parse_digest
 from laminator.errors import MalformedError
