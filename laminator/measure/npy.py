@@ -24,6 +24,7 @@ MAX_HEADER = 4096
 MAX_DIMENSIONS = 8
 MAX_TEXT_WIDTH = 65_536
 _MAGIC = b"\x93NUMPY"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SIZE_FORMS = {b"\x01\x00": "<H", b"\x02\x00": "<I"}
 _TEXT = re.compile(r"<U([1-9][0-9]{0,5})")
 
@@ -71,6 +72,8 @@ def _parse_members(archive: zipfile.ZipFile) -> tuple[Column, ...]:
         raise MalformedError("npz.size", f"more than {MAX_COLUMNS} arrays or {MAX_BYTES} bytes")
     if not all(member.filename.endswith(".npy") for member in members):
         raise MalformedError("npz.member", "a member that is not a .npy array")
+    if not all(member.compress_type in _COMPRESSIONS for member in members):
+        raise MalformedError("npz.compression", "an array that is neither stored nor deflated")
     check_names([member.filename.removesuffix(".npy") for member in members])
     columns = []
     for member in members:

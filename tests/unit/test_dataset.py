@@ -42,9 +42,9 @@ def _npy(array: Any) -> bytes:
     return out.getvalue()
 
 
-def _zip(members: dict[str, bytes]) -> bytes:
+def _zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return out.getvalue()
@@ -177,6 +177,7 @@ def _with_header(header: str, body: bytes = bytes(8)) -> bytes:
         (b"\x93NUMPY\x02\x00\x00", "npy.header"),
         (b"\x93NUMPY\x01\x00\xff\xff", "npy.header"),
         (_with_header("{}"), "npy.header"),
+        (_with_header(PLAIN_HEADER + " " * 4096), "npy.header"),
         (_with_header("__import__('os')"), "npy.header"),
         (_with_header("(" * 400), "npy.header"),
         (_with_header("é" * 4), "npy.header"),
@@ -226,12 +227,33 @@ def test_npz_reads_what_numpy_writes(tmp_path: Path) -> None:
         (_zip({"x.txt": b""}), "npz.member"),
         (_zip({".npy": b""}), "dataset.column-name"),
         (_zip({"x.npy": b""}), "npy.magic"),
+        (_zip({"x.npy": _npy(np.zeros(3))}, zipfile.ZIP_LZMA), "npz.compression"),
+        (_zip({"x.npy": _npy(np.zeros(3))}, zipfile.ZIP_BZIP2), "npz.compression"),
         (_zip({"x.npy": _npy(np.array([{}]))}), "npy.element"),
         (_zip({"x.npy": _npy(np.zeros(3))}).replace(b"\x93NUMPY", b"\x93NUMPZ", 1), "npz.syntax"),
     ],
 )
 def test_npz_refuses(data: bytes, code: str) -> None:
     assert _code(lambda: parse_npz(data)) == code
+
+
+def test_npz_refuses_encryption() -> None:
+    data = bytearray(_zip({"x.npy": _npy(np.zeros(3))}))
+    data[data.index(b"PK\x03\x04") + 6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    assert _code(lambda: parse_npz(bytes(data))) == "npz.syntax"
+
+
+NPZ = _zip({"x.npy": _npy(np.zeros(3)), "y.npy": _npy(np.zeros(3))}, zipfile.ZIP_DEFLATED)
+
+
+@given(st.integers(0, len(NPZ) - 1), st.integers(1, 255), st.integers(0, len(NPZ)))
+def test_npz_with_a_changed_byte_raises_only_malformed(place: int, flip: int, end: int) -> None:
+    changed = bytearray(NPZ)
+    changed[place] ^= flip
+    for data in (bytes(changed), NPZ[:end]):
+        with contextlib.suppress(MalformedError):
+            parse_npz(data)
 
 
 def test_npz_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from laminator.errors import LaminatorError, MalformedError, UsageError
 from laminator.measure.csv_table import column
 from laminator.properties.decision import ARGMAX, THRESHOLD
 from laminator.run import model_host, predictions
+from laminator.run.filesystem import Bind, Filesystem
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import (
     Measurement,
@@ -33,6 +34,7 @@ from laminator.run.measurement import (
     plain_measurement,
 )
 from laminator.run.measurer import measure, obey, parse_result
+from laminator.run.own_code import own_code
 
 ROWS = 40
 X = [(7 * i) % ROWS for i in range(ROWS)]
@@ -517,3 +519,19 @@ def predict(model, batch):
     found = evaluate(tmp_path, code, table({"x": [i // 2 for i in range(400)], "label": words}))
     assert isinstance(found.value, float)
     assert 0.35 < found.value < 0.65
+
+
+def test_the_measurer_runs_from_the_attesters_own_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a launched attester its copy is all that the measurer sees; elsewhere the package."""
+    for name in ("bin/python3", "so/ld-linux.so.2", "entry.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    installed = own_code()
+    assert installed.words[-2:] == ("-m", "laminator.run.entry")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3"))
+    copied = own_code()
+    assert copied.filesystem == Filesystem(read_only=(Bind(tmp_path, tmp_path),))
+    assert copied.words[0] == str(tmp_path / "so" / "ld-linux.so.2")
+    assert copied.words[-4:] == ("-I", "-S", "-B", str(tmp_path / "entry.py"))
