@@ -132,10 +132,12 @@ class Workshop:
         )
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Return the lines of the ledger of runs."""
+        """Return the lines of the ledger of runs, none before the first run."""
         import json
 
         path = self.attester.home / "state" / "laminator" / "runs.jsonl"
+        if not path.exists():
+            return []
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
