@@ -1,6 +1,7 @@
 """What a lying provider's model tries during an evaluation, each in real sandboxes."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from model_process import CONSTANT, table
 
 from laminator.claims import Property
 from laminator.errors import LaminatorError
+from laminator.run import evaluation
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.evaluation import measure_model, parse_evaluation
+from laminator.run.own_code import own_code
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import NAMESPACES, NONE, probe
 
@@ -181,6 +184,32 @@ def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixt
     assert found["processes"] <= 2
     assert set(found["sockets"]) <= {found["channel"], "0", "1", "2"}
     assert not found["tpm"]
+
+
+def test_what_the_measurer_itself_could_reach(
+    bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurer taken over by its data sees the data, and neither model, files nor network."""
+    spy = f"""
+import glob, json, os, sys
+interfaces = [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]]
+found = {{
+    "copies": len(glob.glob("/dev/shm/laminator-*/*/*") + glob.glob("/tmp/laminator-*/*/*")),
+    "folder": os.path.exists({str(bench.folder)!r}),
+    "processes": sum(name.isdigit() for name in os.listdir("/proc")),
+    "interfaces": interfaces,
+    "words": len(sys.argv),
+}}
+print("SPY " + json.dumps(found), file=sys.stderr)
+"""
+    own = own_code()
+    spying = own._replace(words=(sys.executable, "-I", "-c", spy))
+    monkeypatch.setattr(evaluation, "own_code", lambda: spying)
+    assert _refused(bench.evaluate).code == "frame.ended"
+    found = _found(capfd)
+    assert found["processes"] <= 2
+    del found["processes"]
+    assert found == {"copies": 1, "folder": False, "interfaces": ["lo"], "words": 4}
 
 
 # Each takes the channel for itself and speaks in the host's place.

@@ -285,6 +285,11 @@ def test_images_refuse_other_layouts(images: Path, path: str) -> None:
     assert _code(lambda: load_columns(images, "")) in {"images.layout", "images.file"}
 
 
+def test_images_bound(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MAX_ROWS", 2)
+    assert _code(lambda: load_columns(images, "")) == "images.rows"
+
+
 def test_images_refuse_links_and_size(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "MAX_IMAGE_BYTES", 1)
     assert _code(lambda: load_columns(images, "")) == "images.size"
