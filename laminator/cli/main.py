@@ -51,6 +51,9 @@ VERBS = {
     "policy": Verb("laminator.cli.policy", "explain an appraisal policy in sentences"),
     "trust": Verb("laminator.cli.trust", "add trust anchors, or list them"),
     "reference": Verb("laminator.cli.reference", "compute reference values"),
+    "enroll": Verb("laminator.cli.enroll", "get a certificate for this machine's attestation key"),
+    "authority": Verb("laminator.cli.authority", "certify attestation keys of other machines"),
+    "doctor": Verb("laminator.cli.doctor", "say what this machine has, what is missing, what next"),
 }
 
 

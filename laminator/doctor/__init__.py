@@ -1,0 +1,1 @@
+"""What this machine has for measured runs, and what it lacks."""

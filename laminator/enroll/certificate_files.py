@@ -1,0 +1,34 @@
+"""Certificates and small secrets from files that a person names."""
+
+from pathlib import Path
+
+from laminator.errors import UsageError, shown
+
+_MAX_CERTIFICATES = 192 * 1024
+
+
+def read_certificates(path: str) -> tuple[bytes, ...]:
+    """Return the certificates in a PEM file as DER, or a DER file as it is. Raises UsageError."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    data = read_limited(path, _MAX_CERTIFICATES)
+    if b"-----BEGIN " not in data:
+        return (data,)
+    try:
+        loaded = x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise UsageError("file.certificate", f"{shown(path)} holds no certificate") from error
+    return tuple(each.public_bytes(Encoding.DER) for each in loaded)
+
+
+def read_limited(path: str, limit: int) -> bytes:
+    """Return what a file of at most `limit` bytes holds. Raises UsageError."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError("file.read", f"cannot read {shown(path)}: {error.strerror}") from error
+    if len(data) > limit:
+        raise UsageError("file.size", f"{shown(path)} has more than {limit} bytes")
+    return data
