@@ -3,6 +3,7 @@
 Each test runs a real script under measurement. A script says what it reached on its stdout.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +142,24 @@ if os.fork() == 0:
     started = time.monotonic()
     assert shop.run(script).status == 0
     assert time.monotonic() - started < 300  # it would be 600
+
+
+@pytest.mark.parametrize(("options", "reached"), [((), "no"), (("--network",), "yes")])
+def test_the_network_is_there_only_where_the_card_says_so(
+    shop: Workshop, options: tuple[str, ...], reached: str
+) -> None:
+    script = """
+import socket, sys
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5).close()
+    print("yes")
+except OSError:
+    print("no")
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ran = shop.run(script, *options, arguments=[str(server.getsockname()[1])])
+    assert ran.stdout == f"{reached}\n"
+    assert shop.card().claims.isolation.network == (reached == "yes")
 
 
 # --- files
