@@ -32,7 +32,7 @@ from laminator.eventlog import (
 )
 from laminator.evidence.tpm_format import TPM_KIND
 from laminator.measure.files import measure_path
-from laminator.run.atomic import write_atomically
+from laminator.run.atomic import File, write_together
 from laminator.run.attestation import (
     Attestation,
     SpentNumber,
@@ -55,6 +55,7 @@ from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
 
 _DECLARER = "provider"
+_CARD_MODE, _PRIVATE_MODE = 0o644, 0o600
 
 
 class Input(NamedTuple):
@@ -168,13 +169,14 @@ def finish_run(
 
 
 def write_card(sealed: SealedCard, path: Path) -> None:
-    """Write the card and its private file, each complete or not at all. Raises MachineError."""
+    """Write the card and its private file, complete or not at all. Raises MachineError."""
     private = path.with_name(path.name + PRIVATE_SUFFIX)
+    card = File(path, sealed.content, _CARD_MODE)
     if sealed.private is None:
+        write_together([card])
         private.unlink(missing_ok=True)
     else:
-        write_atomically(private, sealed.private, mode=0o600)
-    write_atomically(path, sealed.content, mode=0o644)
+        write_together([File(private, sealed.private, _PRIVATE_MODE), card])
 
 
 def artifact_type(event: str, name: str) -> str:

@@ -15,7 +15,7 @@ from laminator.digest import sha256
 from laminator.errors import MachineError, MalformedError, UsageError
 from laminator.measure.environment import commitment
 from laminator.run import entry
-from laminator.run.atomic import write_atomically
+from laminator.run.atomic import File, write_together
 from laminator.run.bubblewrap import attester_copy, bubblewrap
 from laminator.run.command import parse_command
 from laminator.run.disclosure import disclose, private_file
@@ -147,33 +147,37 @@ def test_public_values_need_no_opening() -> None:
 # --- atomic files
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    target = tmp_path / "train.card"
-    target.write_text("old")
-    write_atomically(target, b"new", mode=0o600)
-    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", 0o600)
-    assert list(tmp_path.iterdir()) == [target]
+def test_files_are_replaced_whole(tmp_path: Path) -> None:
+    card, private = tmp_path / "train.card", tmp_path / "train.card.private"
+    card.write_text("old")
+    write_together([File(private, b"salts", 0o600), File(card, b"new", 0o644)])
+    assert (card.read_bytes(), private.read_bytes()) == (b"new", b"salts")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert sorted(tmp_path.iterdir()) == [card, private]
 
 
-def test_a_failed_write_leaves_the_old_file(
+def test_a_failed_write_leaves_the_old_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "train.card"
-    target.write_text("old")
+    card, private = tmp_path / "train.card", tmp_path / "train.card.private"
+    card.write_text("old")
+    synced: list[int] = []
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) > 1:
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MachineError, match="no space left"):
-        write_atomically(target, b"new", mode=0o600)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(MachineError, match=r"train\.card'.*no space left"):
+        write_together([File(private, b"salts", 0o600), File(card, b"new", 0o644)])
+    assert card.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [card]
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot write"):
-        write_atomically(tmp_path / "nowhere" / "x", b"", mode=0o600)
+        write_together([File(tmp_path / "nowhere" / "x", b"", 0o600)])
 
 
 # --- outcomes
