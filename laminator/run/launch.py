@@ -14,6 +14,7 @@ from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
+from laminator.run.filesystem import Filesystem
 from laminator.run.outcome import InterruptedRunError
 from laminator.run.pinned import is_small, pin
 from laminator.run.places import (
@@ -70,7 +71,7 @@ def plan_workload(started: StartedRun) -> Plan:
     match started.sandbox.separation:
         case "namespaces":
             plan = workload_filesystem(paths, places)
-            return replace(plan, filesystem=pin(plan.filesystem, _copies(paths)))
+            return replace(plan, filesystem=_pinned(plan.filesystem, paths))
         case "uid":
             started.place.chmod(0o711)
             plan = plain_places(paths, places, owner=OTHER_USER)
@@ -80,15 +81,17 @@ def plan_workload(started: StartedRun) -> Plan:
             return plain_places(paths, places)
 
 
-def _copies(paths: Request) -> list[Path]:
-    """Return the real paths at which measured copies are bound.
+def _pinned(filesystem: Filesystem, paths: Request) -> Filesystem:
+    """Keep script, interpreter and inputs bound where they are.
 
-    An interpreter in a folder with very many entries (/usr/bin) is left out: its folder belongs
-    to the system.
+    Left out is an interpreter in a folder with very many entries (/usr/bin), which belongs to the
+    system. Of a data folder with very many entries, the script sees its inputs only.
     """
-    copies = [one.given.resolve() for one in (paths.script, *paths.inputs.values())]
-    executable = paths.interpreter.executable
-    return [*copies, executable] if is_small(executable.parent) else copies
+    script, executable = paths.script.given.resolve(), paths.interpreter.executable
+    inputs = [one.given.resolve() for one in paths.inputs.values()]
+    copies = [script, *inputs, *([executable] if is_small(executable.parent) else [])]
+    thin = {path.parent for path in inputs} - {script.parent, executable.parent}
+    return pin(filesystem, copies, thin)
 
 
 def run_workload(started: StartedRun, plan: Plan) -> Ended:

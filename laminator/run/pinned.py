@@ -14,14 +14,17 @@ from pathlib import Path
 from laminator.errors import UsageError, shown
 from laminator.run.filesystem import Bind, Filesystem, Link
 
-MAX_ENTRIES = 2000
+MAX_ENTRIES = 1000
 """Entries of the folders around measured copies that are bound one by one."""
 
 
-def pin(filesystem: Filesystem, copies: Collection[Path]) -> Filesystem:
+def pin(
+    filesystem: Filesystem, copies: Collection[Path], thin: Collection[Path] = ()
+) -> Filesystem:
     """Return `filesystem` with every folder above the real paths `copies` made anew.
 
-    Raises UsageError where these folders have too many entries.
+    Of the folders `thin`, where they have too many entries, only the copies are shown. Raises
+    UsageError where another folder has too many.
     """
     read_only: list[Bind] = []
     links: list[Link] = list(filesystem.links)
@@ -31,7 +34,7 @@ def pin(filesystem: Filesystem, copies: Collection[Path]) -> Filesystem:
         if not _is_above(bind.target, copies):
             read_only.append(bind)
             continue
-        for piece in _pieces(bind, copies):
+        for piece in _pieces(bind, copies, thin):
             if isinstance(piece, Link):
                 links.append(piece)
             elif isinstance(piece, Path):
@@ -59,10 +62,14 @@ def is_small(folder: Path) -> bool:
     return True
 
 
-def _pieces(bind: Bind, copies: Collection[Path]) -> Iterator[Bind | Link | Path]:
+def _pieces(
+    bind: Bind, copies: Collection[Path], thin: Collection[Path]
+) -> Iterator[Bind | Link | Path]:
     """Yield what stands for `bind`: its folders made anew, links, binds of everything else."""
     yield bind.target
     entries = sorted(bind.source.iterdir())
+    if len(entries) > MAX_ENTRIES and bind.target in thin:
+        entries = [entry for entry in entries if _is_above(bind.target / entry.name, copies)]
     if len(entries) > MAX_ENTRIES:
         message = f"{shown(str(bind.source))} has more than {MAX_ENTRIES} entries"
         raise UsageError("places.entries", f"{message}: put the script and inputs elsewhere")
@@ -72,7 +79,7 @@ def _pieces(bind: Bind, copies: Collection[Path]) -> Iterator[Bind | Link | Path
         if stat.S_ISLNK(mode):
             yield Link(piece.target, str(entry.readlink()))
         elif _is_above(piece.target, copies):
-            yield from _pieces(piece, copies)
+            yield from _pieces(piece, copies, thin)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             yield piece
 

@@ -235,6 +235,18 @@ def test_too_many_entries_are_said(tmp_path: Path) -> None:
         pin(Filesystem(read_only=(Bind(tmp_path, tmp_path),)), [tmp_path / "0"])
 
 
+def test_a_thin_folder_shows_its_copies_only(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(MAX_ENTRIES + 1):
+        (data / str(number)).touch()
+    copy = Bind(tmp_path / "copy", data / "0")
+    whole = Filesystem(read_only=(Bind(tmp_path, tmp_path), copy))
+    pinned = pin(whole, [copy.target], {data})
+    assert pinned.read_only == (copy,)
+    assert pinned.folders == (tmp_path, data)
+
+
 # --- around
 
 
