@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from laminator.cli.enrolment_output import Outcome, add_json, beside, conclude, 
 from laminator.cli.passphrase import add_passphrase, read_passphrase
 from laminator.enroll.certificate_files import read_certificates
 from laminator.enroll.places import own_authority
+from laminator.errors import UsageError
 
 if TYPE_CHECKING:
     from laminator.enroll.authority_folder import AuthorityFolder
@@ -30,7 +32,7 @@ _REASONS = (
     "cessation-of-operation",
     "superseded",
 )
-_DIGEST_DIGITS = 64
+_DIGEST = re.compile("[0-9a-fA-F]{64}")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -227,8 +229,8 @@ def _crl(args: argparse.Namespace) -> Outcome:
 
 
 def _list(args: argparse.Namespace) -> Outcome:
-    from laminator.errors import UsageError
-
+    if (args.certificate is None) != (args.out is None):
+        raise UsageError("authority.list", "--certificate SERIAL and --out FILE go together")
     folder = _folder(args)
     with folder.store() as store:
         issued = store.certificates()
@@ -296,7 +298,7 @@ def _ek(word: str, issued: "tuple[IssuedCertificate, ...]") -> "EkIdentity":
     from laminator.enroll.ek_certificate import parse_certificate
     from laminator.enroll.issuance import ek_identity
 
-    if len(word) == _DIGEST_DIGITS and not Path(word).exists():
+    if _DIGEST.fullmatch(word) and not Path(word).exists():
         digest = bytes.fromhex(word)
         known = (item for item in issued if digest in (item.ek_certificate_digest, item.ek_key))
         item = next(known, None)

@@ -193,12 +193,23 @@ class AuthorityStore:
 
     def certificates(self) -> tuple[IssuedCertificate, ...]:
         """Return all certificates, the oldest first."""
-        query = f"SELECT {_ISSUED_COLUMNS} FROM certificates ORDER BY issued, serial"  # noqa: S608 - our own column names
-        return tuple(IssuedCertificate(*row) for row in self._rows(query))
+        return self._issued("1 = 1")
 
     def certificate(self, serial: str) -> IssuedCertificate | None:
         """Return the certificate with this serial number."""
-        return next((item for item in self.certificates() if item.serial == serial), None)
+        return next(iter(self._issued("serial = ?", serial)), None)
+
+    def earned_by_challenge(self, digest: bytes) -> IssuedCertificate | None:
+        """Return the certificate that the response to this challenge earned."""
+        return next(iter(self._issued("challenge = ?", digest)), None)
+
+    def earned_by_key(self, ak_name: bytes) -> tuple[IssuedCertificate, ...]:
+        """Return the certificates of the attestation key with this Name."""
+        return self._issued("ak_name = ?", ak_name)
+
+    def earned_by_ek(self, ek: EkIdentity) -> tuple[IssuedCertificate, ...]:
+        """Return the certificates that this endorsement key vouched for."""
+        return self._issued("ek_certificate_digest = ? OR ek_key = ?", *ek)
 
     def revoke(self, serial: str, at: int, reason: str) -> None:
         """Revoke a certificate; one that is revoked already keeps its date and reason."""
@@ -215,12 +226,7 @@ class AuthorityStore:
         """Revoke an endorsement key and all certificates that it earned; return their serials."""
         for digest in ek:
             self._change("INSERT OR IGNORE INTO revoked_eks VALUES (?, ?, ?)", digest, at, reason)
-        earned = [
-            item.serial
-            for item in self.certificates()
-            if item.revoked is None
-            and (item.ek_certificate_digest == ek.certificate or item.ek_key == ek.key)
-        ]
+        earned = [item.serial for item in self.earned_by_ek(ek) if item.revoked is None]
         for serial in earned:
             self.revoke(serial, at, reason)
         return tuple(earned)
@@ -244,6 +250,12 @@ class AuthorityStore:
         self._change("INSERT INTO crls VALUES (?, ?, ?)", number, der, at)
 
     # --- inside
+
+    def _issued(self, condition: str, *values: object) -> tuple[IssuedCertificate, ...]:
+        # Conditions and columns are this module's own text.
+        query = f"SELECT {_ISSUED_COLUMNS} FROM certificates WHERE {condition}"  # noqa: S608
+        rows = self._rows(f"{query} ORDER BY issued, serial", *values)
+        return tuple(IssuedCertificate(*row) for row in rows)
 
     def _change(self, statement: str, *values: object) -> None:
         with _sqlite_errors():

@@ -228,8 +228,8 @@ def _check_own_revocations(store: AuthorityStore, ak: CheckedAk, ek: VerifiedEk)
     if store.is_ek_revoked(ek_identity(ek.certificate)):
         message = "this authority has revoked the endorsement key"
         raise EnrolmentRefusedError("ek.revoked-by-authority", message)
-    for item in store.certificates():
-        if item.ak_name == ak.name and item.revoked is not None and item.reason not in _HARMLESS:
+    for item in store.earned_by_key(ak.name):
+        if item.revoked is not None and item.reason not in _HARMLESS:
             message = f"this authority has revoked a certificate of the key: {item.serial}"
             raise EnrolmentRefusedError("ak.revoked-by-authority", message)
 
@@ -240,12 +240,12 @@ def _open_challenge(store: AuthorityStore, challenge_digest: bytes) -> PosedChal
         message = "the response is to no challenge of this authority"
         raise EnrolmentRefusedError("response.unknown", message)
     if posed.answered is not None:
-        earned = [item.serial for item in store.certificates() if item.challenge == posed.digest]
+        earned = store.earned_by_challenge(posed.digest)
         message = "the challenge has been answered already; ask for another one with the request"
-        if earned:
+        if earned is not None:
             message = (
                 "the challenge has been answered already; its certificate: "
-                f"laminator authority list --certificate {earned[0]} --out FILE"
+                f"laminator authority list --certificate {earned.serial} --out FILE"
             )
         raise EnrolmentRefusedError("response.used", message)
     return posed

@@ -1,10 +1,13 @@
 """An authority, a TPM manufacturer of today and machines, for tests of enrolment that travels."""
 
+import contextlib
 import dataclasses
 import datetime as dt
+import io
 import os
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from laminator.cli.main import main
 from laminator.enroll.ak_certificate import Authority
 from laminator.evidence.tpm_key import PublicKey
 
@@ -148,7 +152,22 @@ class Prover(NamedTuple):
         return laminator(self.variables, "enroll", *words, *options)
 
 
-def laminator(variables: Mapping[str, str], *words: str, cwd: Path | None = None) -> Ran:
+def laminator(variables: Mapping[str, str], *words: str) -> Ran:
+    """Run the command line in this process, with these environment variables."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        unittest.mock.patch.dict(os.environ, variables),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = main(words)
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else 1
+    return Ran(status, out.getvalue(), err.getvalue())
+
+
+def spawned(variables: Mapping[str, str], *words: str, cwd: Path | None = None) -> Ran:
     """Run the command line in a process of its own."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
     done = subprocess.run(
