@@ -17,6 +17,14 @@ from laminator.run.filesystem import (
     system_filesystem,
 )
 
+# Starts this package, whichever one an installed finder would find.
+_START = """
+import sys
+sys.path.insert(0, {folder!r})
+from laminator.run.entry import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
 
 class OwnCode(NamedTuple):
     """The words that start `laminator.run.entry`, and all that it needs to see."""
@@ -42,5 +50,5 @@ def _installed() -> OwnCode:
     package = Path(__file__).parents[1]
     prefixes = [Path(prefix) for prefix in dict.fromkeys((sys.prefix, sys.base_prefix))]
     seen: Sequence[Filesystem] = (system_filesystem(), folder_binds([*prefixes, package]))
-    words = (sys.executable, "-I", "-B", "-m", "laminator.run.entry")
+    words = (sys.executable, "-I", "-B", "-c", _START.format(folder=str(package.parent)))
     return OwnCode(words, merged(*seen))

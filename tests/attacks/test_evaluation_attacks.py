@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import evaluating
 import numpy as np
@@ -174,13 +174,17 @@ def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixt
             if os.path.lexists(f"/proc/self/fd/{fd}"):
                 links[fd] = os.readlink(f"/proc/self/fd/{fd}")
         sockets = [fd for fd, link in links.items() if link.startswith("socket:")]
-        return {"measurers": sum("measurer" in argv for argv in words), "processes": len(pids),
+        lines = open("/proc/net/dev").readlines()[2:]
+        interfaces = [line.split(":")[0].strip() for line in lines]
+        return {"interfaces": interfaces, "processes": len(pids),
+                "measurers": sum("measurer" in argv for argv in words),
                 "sockets": sockets, "channel": sys.argv[1], "tpm": os.path.exists("/dev/tpm0")}
     """.replace("\n        ", "\n").strip()
     bench.write("code.py", _spy(body))
     bench.evaluate()
     found = _found(capfd)
     assert found["measurers"] == 0
+    assert found["interfaces"] == ["lo"]
     assert found["processes"] <= 2
     assert set(found["sockets"]) <= {found["channel"], "0", "1", "2"}
     assert not found["tpm"]
@@ -323,6 +327,24 @@ def test_the_labels_as_a_feature(bench: Bench) -> None:
     twice = table({"x": X, "label": X}).replace("x,label", "label,label", 1)
     bench.write("test.csv", twice)
     assert _refused(bench.evaluate).code == "dataset.column-name"
+
+
+@pytest.mark.parametrize("change", ["more", "fewer", "outputs", "one name"])
+def test_a_request_with_other_inputs(bench: Bench, change: str) -> None:
+    """The attester believes no request: what is not model, data and labels is refused."""
+    asked = bench.request()
+    data = asked.inputs["test"]
+    changed = {
+        "more": asked._replace(inputs={**asked.inputs, "more": data}),
+        "fewer": asked._replace(inputs={"test": data}),
+        "outputs": asked._replace(outputs={"out": "/out"}),
+        "one name": asked._replace(
+            inputs={"model": data}, options={**asked.options, "data": "model"}
+        ),
+    }[change]
+    nothing = cast("Any", None)
+    error = _refused(lambda: evaluation.work(nothing, changed, nothing))
+    assert error.code == "evaluation.inputs"
 
 
 def test_a_crash_names_how_it_ended(bench: Bench) -> None:

@@ -260,6 +260,7 @@ LIES: dict[str, Any] = {
     "no list": cbor.encode({**SCORES, "shape": 1}),
     "long shape": cbor.encode({**SCORES, "shape": [1, 1, 1]}),
     "float shape": cbor.encode({**SCORES, "shape": [1.0]}),
+    "other rows": cbor.encode({**SCORES, "shape": [2]}),
     "negative": cbor.encode({**SCORES, "shape": [1, -1]}),
     "short": cbor.encode({**SCORES, "scores": bytes(7)}),
     "not deterministic": b"\xa2\x65shape\x81\x18\x01\x66scores\x48" + bytes(8),
@@ -305,6 +306,13 @@ def test_a_channel_that_hangs_up() -> None:
         theirs.close()
         assert _code(lambda: predictions.receive_classes(ours)) == "frame.ended"
         assert _code(lambda: predictions.ask(ours, [column("x", ("1",))], 2)) == "frame.ended"
+
+
+def test_sending_to_nobody() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        assert _code(lambda: send_frame(ours, b"", "")) == "frame.ended"
 
 
 def test_rows_are_sent_in_an_order_of_their_own() -> None:
@@ -528,8 +536,7 @@ def test_the_measurer_runs_from_the_attesters_own_copy(
     for name in ("bin/python3", "so/ld-linux.so.2", "entry.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    installed = own_code()
-    assert installed.words[-2:] == ("-m", "laminator.run.entry")
+    assert own_code().words[:2] == (sys.executable, "-I")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3"))
     copied = own_code()
     assert copied.filesystem == Filesystem(read_only=(Bind(tmp_path, tmp_path),))
