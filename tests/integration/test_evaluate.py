@@ -22,7 +22,7 @@ from laminator.errors import MachineError, UsageError
 from laminator.properties.interval import wilson
 from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.outcome import FAILURE_STATUS
-from laminator.run.sandbox import NONE, UID
+from laminator.run.sandbox import NAMESPACES, NONE, UID
 
 ROWS = 60
 X = [(7 * i) % 30 for i in range(ROWS)]
@@ -269,9 +269,9 @@ def test_a_signal_ends_both_processes(lab: Lab) -> None:
     assert lab.evaluate().status == 0  # the TPM is usable
 
 
-@pytest.mark.parametrize("separation", [UID, NONE])
+@pytest.mark.parametrize("separation", [NAMESPACES, UID, NONE])
 @pytest.mark.parametrize("has_code", [True, False])
-def test_without_namespaces_everything_is_reported(
+def test_with_less_separation_everything_is_reported(
     lab: Lab, separation: str, has_code: bool
 ) -> None:
     """The same evaluation works, and claims less."""
@@ -286,7 +286,8 @@ def test_without_namespaces_everything_is_reported(
             (found,) = measure_model(started, parse_evaluation(asked.options))
     except MachineError as error:
         pytest.skip(error.message)
-    assert (found.source, found.parameters["n"]) == ("reported", ROWS)
+    source = "measured" if separation == NAMESPACES else "reported"
+    assert (found.source, found.parameters["n"]) == (source, ROWS)
 
 
 def test_on_a_simulated_machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
