@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pki
 import pytest
 from local_run import LAMINATOR, PYTHON, Attester, Workshop, enrolled
 from raw_swtpm import running_swtpm
@@ -160,6 +161,24 @@ def test_only_named_variables_are_passed(shop: Workshop) -> None:
     assert shop.run(script).stdout == "None None\n"
     assert shop.run(script, "--env=SEED").stdout == "7 None\n"
     assert "SEED" in shop.card().claims.workload.environment
+
+
+def test_plan_and_nonce_are_in_the_claims(shop: Workshop) -> None:
+    shop.write("plan.toml", "seed = 7")
+    assert shop.run("", "--plan=plan.toml", "--nonce", "ab" * 8).status == 0
+    claims = shop.card().claims
+    assert claims.run.plan == sha256(b"seed = 7")
+    assert claims.nonce == bytes.fromhex("ab" * 8)
+    assert shop.verify().accepted
+
+
+def test_a_large_input_is_handed_over_whole(shop: Workshop) -> None:
+    content = os.urandom(1 << 20) * 80
+    (shop.folder / "large.bin").write_bytes(content)
+    script = "import hashlib; print(hashlib.sha256(open('large.bin', 'rb').read()).hexdigest())"
+    ran = shop.run(script, "--input=train=large.bin")
+    assert ran.stdout.strip() == sha256(content).value.hex()
+    assert shop.card().claims.inputs["train"].size == len(content)
 
 
 def test_lineage_names_the_input_s_card(shop: Workshop) -> None:
@@ -317,6 +336,29 @@ def test_a_full_disk_gets_no_card(shop: Workshop) -> None:
     assert "no space left" in ran.stderr
     assert not shop.has_card
     assert shop.ledger()[-1]["outcome"] == "failed"
+
+
+def test_another_key_s_certificate_is_said(shop: Workshop, tmp_path: Path) -> None:
+    folder = tmp_path / "other" / "data" / "laminator" / "ak"
+    folder.mkdir(parents=True)
+    (folder / "ak.der").write_bytes(pki.root("another key").der)
+    other = Workshop(shop.attester._replace(home=tmp_path / "other"), shop.folder)
+    ran = other.run("")
+    assert ran.status == 125
+    assert "no certificate for this TPM's attestation key" in ran.stderr
+
+
+@pytest.mark.parametrize(("name", "content"), [("ak.pem", b"no PEM"), ("ak.der", b"no DER")])
+def test_a_damaged_certificate_is_said(
+    shop: Workshop, tmp_path: Path, name: str, content: bytes
+) -> None:
+    folder = tmp_path / "other" / "data" / "laminator" / "ak"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    ran = Workshop(shop.attester._replace(home=tmp_path / "other"), shop.folder).run("")
+    assert ran.status == 125
+    assert "certificate" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 # --- on the simulated machine

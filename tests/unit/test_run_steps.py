@@ -1,25 +1,29 @@
 """The small steps of a run: setup, command line, disclosure, atomic files, outcomes, pins."""
 
+import hashlib
 import json
 import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from laminator.attest.tpm import HierarchyAuths
+from laminator.attest.tpm import AttestationTpm, HierarchyAuths, SignedAttest
 from laminator.claims import Launch
 from laminator.digest import sha256
 from laminator.errors import MachineError, MalformedError, UsageError
+from laminator.eventlog import begin_record, end_record, replay
 from laminator.measure.environment import commitment
 from laminator.run import entry
 from laminator.run.atomic import File, write_together
+from laminator.run.attestation import Attestation, quote_log
 from laminator.run.bubblewrap import attester_copy, bubblewrap
 from laminator.run.command import parse_command
 from laminator.run.disclosure import disclose, private_file
 from laminator.run.filesystem import Bind, Filesystem, Link
+from laminator.run.log import RunLog
 from laminator.run.outcome import ending, interrupted, workload_failed
 from laminator.run.pinned import MAX_ENTRIES, is_small, pin
 from laminator.run.progress import size_text, tell, working
@@ -202,6 +206,49 @@ def test_a_signal_s_outcome() -> None:
     assert interrupted(2).status == 130
     assert "SIGINT" in interrupted(2).message
     assert "signal 40" in interrupted(40).message
+
+
+# --- the log's PCR
+
+
+class Tpm:
+    """A TPM whose PCR 23 somebody else may extend as well."""
+
+    def __init__(self) -> None:
+        self.pcr = bytes(32)
+
+    def reset_log(self) -> None:
+        self.pcr = bytes(32)
+
+    def extend_log(self, digest: bytes) -> None:
+        self.pcr = hashlib.sha256(self.pcr + digest).digest()
+
+    def read_pcr(self, _: int) -> bytes:
+        return self.pcr
+
+    def quote(self, pcrs: tuple[int, ...], qualifying_data: bytes) -> SignedAttest:
+        return SignedAttest(repr(pcrs).encode(), qualifying_data)
+
+
+def test_the_log_s_head_is_its_pcr_s_value() -> None:
+    tpm = cast("AttestationTpm", Tpm())
+    attestation = Attestation(tpm, (), b"", 0, Launch("none"))
+    log = RunLog(tpm)
+    log.append(begin_record(), end_record())
+    assert log.head == replay([begin_record(), end_record()]) == tpm.read_pcr(23)
+    assert quote_log(attestation, log, b"binding") == SignedAttest(b"(23,)", b"binding")
+
+
+def test_a_pcr_that_somebody_else_extended_is_not_quoted() -> None:
+    tpm = cast("AttestationTpm", Tpm())
+    log = RunLog(tpm)
+    log.append(begin_record())
+    tpm.extend_log(bytes(32))
+    attestation = Attestation(tpm, (), b"", 0, Launch("drtm-simulated", sha256(b"")))
+    assert attestation.pcrs == (17, 23)
+    with pytest.raises(MachineError) as caught:
+        quote_log(attestation, log, b"binding")
+    assert caught.value.code == "log.pcr"
 
 
 # --- pins
