@@ -61,8 +61,8 @@ def make_request(
 ) -> EnrolmentRequest:
     """Return the request for the attestation key of `tpm`, whose counter is prepared.
 
-    The EK is the first of `templates` (preferred first) that has a certificate in NV or among
-    `given` (DER); the other given ones, and those that the TPM keeps, go along as candidates for
+    The EK is the first of `templates` (preferred first) that has a certificate among `given`
+    (DER) or in NV; the other given ones, and those that the TPM keeps, go along as candidates for
     intermediates. Raises MachineError where no EK has a certificate, and UsageError for too many.
     """
     ek, certificate = _endorsed_key(tpm, templates, given)
@@ -103,7 +103,7 @@ def _endorsed_key(
 ) -> tuple[bytes, bytes]:
     for template in templates:
         kept = tpm.endorsement_certificate(template)
-        candidates = [item for item in (kept, *given) if item is not None]
+        candidates = [item for item in (*given, kept) if item is not None]
         if not candidates:
             continue
         public = tpm.endorsement_public(template)

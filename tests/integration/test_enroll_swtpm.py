@@ -1,7 +1,5 @@
 """Enrolment against a real TPM implementation, cross-checked with tpm2-tools."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import pytest
 from cryptography import x509
 from ek_pki import DAY, NOW, ca, ek_profile, issue_ek, manufacturer
 from raw_swtpm import RawSwtpm, running_swtpm
+from tpm2_tools import Tools, from_tools, to_tools, tools_for
 
 from laminator.attest.tpm import AttestationTpm
 from laminator.enroll.ak_certificate import CertificateTerms
@@ -21,12 +20,11 @@ from laminator.enroll.authority import (
     check_ek,
     verify_endorsement,
 )
-from laminator.enroll.credential import Credential, make_credential
+from laminator.enroll.credential import make_credential
 from laminator.enroll.ek_certificate import certificate_key, check_profile, parse_certificate
 from laminator.enroll.key_templates import (
     AK_ECDSA_P256,
     AK_TEMPLATES,
-    EK_ECC_P256,
     EK_ECC_P384,
     EK_RSA_2048,
     EK_TEMPLATES,
@@ -37,7 +35,6 @@ from laminator.errors import MachineError
 from laminator.evidence.tpm_key import public_key
 from laminator.evidence.tpm_structures import (
     RUN_COUNTER_INDEX,
-    RsaPublic,
     name,
     parse_nv_public,
     parse_public,
@@ -45,65 +42,14 @@ from laminator.evidence.tpm_structures import (
 from laminator.evidence.tpm_wire import sized
 
 SECRET = bytes(range(32))
-_BLOB_HEADER = bytes.fromhex("badcc0de00000001")
-_TOOLS_ALGORITHM = {
-    EK_RSA_2048.name: "rsa2048:null:aes128cfb",
-    EK_ECC_P256.name: "ecc256:null:aes128cfb",
-    EK_ECC_P384.name: "ecc384:null:aes256cfb",
-}
 
 each_ek = pytest.mark.parametrize("template", EK_TEMPLATES, ids=lambda each: str(each.name))
 
 
-class Tools:
-    """tpm2-tools in a folder of their own, flushing what they leave loaded."""
-
-    def __init__(self, swtpm: RawSwtpm, folder: Path) -> None:
-        self._environment = {**os.environ, "TPM2TOOLS_TCTI": swtpm.tcti}
-        self._folder = folder
-
-    def run(self, *command: str) -> None:
-        done = subprocess.run(
-            command,
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    def create_primary(self, context: str, *arguments: str) -> None:
-        self.run("tpm2_createprimary", "-Q", "-C", "e", "-c", context, *arguments)
-        self.run("tpm2_flushcontext", "-t")
-
-    def create_ek(self, template: EkTemplate) -> None:
-        public = template.public
-        # The file is the C structure: each size in the machine's order, each buffer in full.
-        unique = [public.modulus] if isinstance(public, RsaPublic) else [public.x, public.y]
-        data = b"".join(len(part).to_bytes(2, "little") + part.ljust(128, b"\0") for part in unique)
-        (self._folder / "unique").write_bytes(data)
-        (self._folder / "policy").write_bytes(public.auth_policy)
-        attributes = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt"
-        if not template.takes_policy:
-            attributes += "|userwithauth"
-        name_algorithm = "sha384" if template is EK_ECC_P384 else "sha256"
-        arguments = ["-G", _TOOLS_ALGORITHM[template.name], "-g", name_algorithm]
-        arguments += ["-a", attributes, "-L", "policy", "-u", "unique"]
-        self.create_primary("ek.ctx", *arguments)
-
-    def create_ak(self) -> None:
-        attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign|noda"
-        self.create_primary("ak.ctx", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes)
-
-
 @pytest.fixture
 def tools(raw_swtpm: RawSwtpm, tmp_path: Path) -> Iterator[Tools]:
-    tools = Tools(raw_swtpm, tmp_path)
-    yield tools
-    tools.run("tpm2_flushcontext", "--transient-object")
-    tools.run("tpm2_flushcontext", "--loaded-session")
+    with tools_for(raw_swtpm, tmp_path) as tools:
+        yield tools
 
 
 @each_ek
@@ -134,27 +80,12 @@ def test_tpm2_tools_open_what_our_software_made(
 ) -> None:
     with AttestationTpm(raw_swtpm.connect()) as tpm:
         ek, ak = tpm.endorsement_public(template), tpm.ak_public
-    blob, secret = make_credential(parse_public(ek), name(parse_public(ak)), SECRET)
-    (tmp_path / "credential").write_bytes(_BLOB_HEADER + sized(blob) + sized(secret))
+    credential = make_credential(parse_public(ek), name(parse_public(ak)), SECRET)
+    (tmp_path / "credential").write_bytes(to_tools(credential))
     tools.create_ek(template)
     tools.create_ak()
-    command = ["tpm2_activatecredential", "-Q", "-c", "ak.ctx", "-C", "ek.ctx"]
-    command += ["-i", "credential", "-o", "opened"]
-    if template.takes_policy:
-        tools.run("tpm2_startauthsession", "--policy-session", "-S", "session")
-        tools.run("tpm2_policysecret", "-Q", "-S", "session", "-c", "e")
-        command += ["-P", "session:session"]
-    tools.run(*command)
+    tools.activate(template, "credential", "opened")
     assert (tmp_path / "opened").read_bytes() == SECRET
-
-
-def from_tools(data: bytes) -> Credential:
-    assert data.startswith(_BLOB_HEADER)
-    rest = data[len(_BLOB_HEADER) :]
-    end = 2 + int.from_bytes(rest[:2], "big")
-    blob, secret = rest[2:end], rest[end + 2 :]
-    assert len(secret) == int.from_bytes(rest[end : end + 2], "big")
-    return Credential(blob, secret)
 
 
 @each_ek
