@@ -248,7 +248,7 @@ def _list(args: argparse.Namespace) -> Outcome:
     facts: dict[str, Any] = {
         "certificates": [_facts(item) for item in issued],
         "open-challenges": waiting,
-        "revoked-endorsement-keys": banned,
+        "revoked-ek-certificates": [ek.certificate.hex() for ek in banned],
     }
     lines = tuple(map(_line, issued)) or ("no certificate has been issued",)
     return Outcome((*lines, f"{waiting} challenges wait for a response"), facts)

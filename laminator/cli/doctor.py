@@ -50,19 +50,18 @@ def _look(attester: str) -> "Diagnosis":
     from laminator.enroll.places import ak_folder
 
     tcti = _tcti(attester)
+    options = "" if tcti is None else f" {shlex.join(['--attester', attester])}"
     host = Host()
     findings = (
         *tpm_findings(host, tcti),
         *tee_findings(host),
         *isolation_findings(host),
         *software_findings(),
-        enrolment_finding(ak_folder(), dt.datetime.now(dt.UTC)),
+        enrolment_finding(
+            ak_folder(), dt.datetime.now(dt.UTC), f"laminator enroll request{options}"
+        ),
     )
-    if tcti is None:
-        return diagnose(findings)
-    options = shlex.join(["--attester", attester])
-    command = RUN_COMMANDS["tpm"].replace(" -- ", f" {options} -- ")
-    return diagnose(findings, command)
+    return diagnose(findings, RUN_COMMANDS["tpm"].replace(" -- ", f"{options} -- "))
 
 
 def _tcti(attester: str) -> str | None:

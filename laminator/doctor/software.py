@@ -38,9 +38,13 @@ def software_findings(
     )
 
 
-def enrolment_finding(folder: Path, now: dt.datetime) -> Finding:
-    """Say whether certificates of attestation keys lie in `folder` and are valid."""
-    request = "laminator enroll request"
+def enrolment_finding(
+    folder: Path, now: dt.datetime, request: str = "laminator enroll request"
+) -> Finding:
+    """Say whether certificates of attestation keys lie in `folder` and are valid.
+
+    `request` is the command that asks for one.
+    """
     ends = _ends(folder)
     if not ends:
         detail = f"no certificate for an attestation key in {folder}"

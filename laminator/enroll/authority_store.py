@@ -48,9 +48,11 @@ CREATE TABLE certificates (
     reason TEXT
 ) STRICT;
 CREATE TABLE revoked_eks (
-    digest BLOB PRIMARY KEY,
+    certificate BLOB NOT NULL,
+    key BLOB NOT NULL,
     revoked INTEGER NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    PRIMARY KEY (certificate, key)
 ) STRICT;
 CREATE TABLE crls (
     number INTEGER PRIMARY KEY,
@@ -224,8 +226,7 @@ class AuthorityStore:
 
     def revoke_ek(self, ek: EkIdentity, at: int, reason: str) -> tuple[str, ...]:
         """Revoke an endorsement key and all certificates that it earned; return their serials."""
-        for digest in ek:
-            self._change("INSERT OR IGNORE INTO revoked_eks VALUES (?, ?, ?)", digest, at, reason)
+        self._change("INSERT OR IGNORE INTO revoked_eks VALUES (?, ?, ?, ?)", *ek, at, reason)
         earned = [item.serial for item in self.earned_by_ek(ek) if item.revoked is None]
         for serial in earned:
             self.revoke(serial, at, reason)
@@ -233,11 +234,13 @@ class AuthorityStore:
 
     def is_ek_revoked(self, ek: EkIdentity) -> bool:
         """Say whether this authority revoked the endorsement key or its certificate."""
-        return self._row("SELECT 1 FROM revoked_eks WHERE digest IN (?, ?)", *ek) is not None
+        query = "SELECT 1 FROM revoked_eks WHERE certificate = ? OR key = ?"
+        return self._row(query, *ek) is not None
 
-    def revoked_eks(self) -> int:
-        """Return how many digests of endorsement keys and their certificates are revoked."""
-        return self._number("SELECT count(*) FROM revoked_eks")
+    def revoked_eks(self) -> tuple[EkIdentity, ...]:
+        """Return the endorsement keys that this authority revoked, in that order."""
+        rows = self._rows("SELECT certificate, key FROM revoked_eks ORDER BY revoked, certificate")
+        return tuple(EkIdentity(*row) for row in rows)
 
     # --- revocation lists
 
