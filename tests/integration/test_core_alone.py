@@ -72,8 +72,8 @@ def test_core_verifies_a_golden_card(core: Path) -> None:
 
 def test_core_says_what_running_needs(core: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("print('ran')", encoding="utf-8")
-    command = [str(core / "laminator"), "run", "--simulated=machine", "--", "python", "script.py"]
-    refused = _run(command, tmp_path)
+    words = ["run", "--simulated=machine", "--", sys.executable, "script.py"]
+    refused = _run([str(core / "laminator"), *words], tmp_path)
     assert refused.returncode == 125
     assert "laminator[tpm]" in refused.stderr
     assert "Traceback" not in refused.stderr
