@@ -115,12 +115,10 @@ def check_grant(grant: EnrolmentGrant, key: bytes, at: dt.datetime) -> VerifiedA
     """
     anchor = Anchor("simulated", parse_certificate(grant.certificates[-1]))
     appraisal = verify_ak_certificate(grant.certificates, key, TrustStore((anchor,)), at)
-    for check in appraisal.checks:
-        if check.verdict == FAIL:
-            message = f"verifiers would refuse the certificate: {check.id}: {check.detail}"
-            raise EnrolmentRefusedError("grant.certificate", message)
     if appraisal.verified is None:
-        raise EnrolmentRefusedError("grant.certificate", "the certificate cannot be judged")
+        check = next(check for check in appraisal.checks if check.verdict == FAIL)
+        message = f"verifiers would refuse the certificate: {check.id}: {check.detail}"
+        raise EnrolmentRefusedError("grant.certificate", message)
     return appraisal.verified
 
 
