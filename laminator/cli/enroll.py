@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from laminator.cli.enrolment_output import Outcome, add_json, beside, conclude, write_output
 from laminator.enroll.certificate_files import read_certificates, read_limited
-from laminator.enroll.places import ak_folder
+from laminator.enroll.places import ak_folder, certificate_folder
 from laminator.errors import MachineError, UsageError, shown
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _install(args: argparse.Namespace) -> Outcome:
     from laminator.enroll.response import install_grant
 
     _, grant = load_file(args.grant, parse_grant)
-    installed = install_grant(_access(args), grant, ak_folder(), dt.datetime.now(dt.UTC))
+    folder = certificate_folder(args.label)
+    installed = install_grant(_access(args), grant, folder, dt.datetime.now(dt.UTC))
     until = installed.certificate.not_valid_after_utc
     issuer = installed.verified.anchor_subject
     options = ["run", "--attester", args.attester, "--", "python", "train.py"]

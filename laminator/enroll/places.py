@@ -12,6 +12,11 @@ def ak_folder() -> Path:
     return _data_folder() / "ak"
 
 
+def certificate_folder(label: str | None) -> Path:
+    """Return where certificates of the key of `label` lie: apart, so that no card has another's."""
+    return ak_folder() if label is None else ak_folder() / LABELS / label
+
+
 def own_authority() -> Path:
     """Return where `laminator authority` keeps an authority that nobody put elsewhere."""
     return _data_folder() / "authority"

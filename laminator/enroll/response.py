@@ -27,7 +27,6 @@ from laminator.enroll.key_templates import (
     EK_TEMPLATES,
     AkTemplate,
 )
-from laminator.enroll.places import LABELS
 from laminator.enroll.refusal import EnrolmentRefusedError
 from laminator.errors import UsageError
 from laminator.evidence.tpm_key import PublicKey, public_key, spki
@@ -79,11 +78,10 @@ def answer_challenge(access: TpmAccess, data: bytes) -> EnrolmentResponse:
 def install_grant(
     access: TpmAccess, grant: EnrolmentGrant, folder: Path, at: dt.datetime
 ) -> Installed:
-    """Put the certificate where a measured run on this TPM finds it.
+    """Put the certificate into `folder`, where a measured run on this TPM finds it.
 
-    That is `folder`/TEMPLATE.pem, or `folder`/labels/LABEL/TEMPLATE.pem for a labelled key, so
-    that cards of one key never carry the certificate of another. Raises EnrolmentRefusedError
-    for a certificate that a verifier would refuse, MalformedError and MachineError.
+    Raises EnrolmentRefusedError for a certificate that a verifier would refuse, MalformedError
+    and MachineError.
     """
     certificate = parse_certificate(grant.certificates[0])
     key = certificate_key(certificate)
@@ -99,9 +97,8 @@ def install_grant(
     verified = check_grant(grant, spki(public), at)
     if verified.counter_name != counter:
         raise EnrolmentRefusedError("grant.counter", "the certificate names another run counter")
-    place = folder if access.label is None else folder / LABELS / access.label
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = place / f"{_template(key, None).name}.pem"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / f"{_template(key, None).name}.pem"
     # The authority's own certificate is the verifier's to have, so a card need not carry it.
     chain = map(parse_certificate, grant.certificates[:-1])
     write_atomically(path, b"".join(each.public_bytes(Encoding.PEM) for each in chain), mode=0o644)
