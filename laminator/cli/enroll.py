@@ -21,6 +21,8 @@ HELP = (
 )
 _DEVICE = "/dev/tpmrm0"
 _MAX_SECRET_FILE = 4096
+_LATEST = 253402300799
+"""The last second of the year 9999, beyond which there are no dates."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -114,12 +116,17 @@ def _respond(args: argparse.Namespace) -> Outcome:
     from laminator.enroll.exchange import encode_response, load_file, parse_challenge
     from laminator.enroll.response import answer_challenge
 
-    data, _ = load_file(args.challenge, parse_challenge)
+    data, challenge = load_file(args.challenge, parse_challenge)
     response = answer_challenge(_access(args), data)
     out = write_output(args.out or beside(args.challenge, ".response"), encode_response(response))
+    expires = dt.datetime.fromtimestamp(min(challenge.expires, _LATEST), dt.UTC)
+    authority = challenge.authority.hex()
     return Outcome(
-        (f"wrote {out}: the TPM opened the challenge",),
-        {"response": out},
+        (
+            f"wrote {out}: the TPM opened the challenge",
+            f"for the authority with the fingerprint {authority}, until {expires.date()}",
+        ),
+        {"response": out, "authority": authority, "expires": expires.isoformat()},
         f"bring it to the authority: laminator authority issue {shlex.quote(out)}",
     )
 

@@ -116,12 +116,15 @@ class Stick:
 
     def travel(self, *options: str) -> None:
         """Bring the request to the authority and back until there is a grant."""
-        for ran in (
+        steps = (
             self.authority.run("challenge", self.path("request")),
             self.prover.run("respond", self.path("challenge"), *options),
             self.authority.run("issue", self.path("response")),
-        ):
+        )
+        for ran in steps:
             assert ran.status == 0, ran.stderr
+        fingerprint = parse_challenge(self.read("challenge")).authority.hex()
+        assert steps[1].facts["authority"] == fingerprint
 
 
 @pytest.fixture
@@ -297,6 +300,19 @@ def test_a_tpm_without_certificates_says_so(stick: Stick) -> None:
     assert ran.status == 2
     assert "--ek-certificate" in ran.stderr
     assert not Path(stick.path("request")).exists()
+
+
+def test_a_file_that_is_no_certificate_is_passed_over(
+    stick: Stick, swtpm: RawSwtpm, maker: Manufacturer
+) -> None:
+    garbage = stick.folder / "garbage.der"
+    garbage.write_bytes(b"\x30\x03abc")
+    files = (str(garbage), ek_file(stick.folder, swtpm, maker, EK_ECC_P256))
+    request = stick.request(*(word for path in files for word in ("--ek-certificate", path)))
+    assert public_key(parse_public(request.ek)) == ek_key(swtpm, EK_ECC_P256)
+    assert request.ek_certificates[1] == garbage.read_bytes()
+    refused = stick.authority.run("challenge", stick.path("request"))
+    assert refused.refusal == "certificate.der"
 
 
 def test_too_many_certificates_are_misuse(

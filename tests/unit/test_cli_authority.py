@@ -309,6 +309,46 @@ def test_no_authority_is_a_step_to_take(tmp_path: Path) -> None:
         assert ran.status == 2
 
 
+@pytest.mark.parametrize("name", ["authority.key", "authority.pem"])
+def test_a_file_that_is_gone_or_broken_is_told(office: Office, name: str) -> None:
+    (office.home / name).write_bytes(b"nothing")
+    ran = office.run("crl")
+    assert ran.refusal in ("authority.key", "authority.certificate")
+    (office.home / name).unlink()
+    ran = office.run("crl")
+    assert (ran.status, name in ran.stderr) == (2, True)
+
+
+def test_a_broken_certificate_is_told_to_a_machine_too(office: Office) -> None:
+    Path(office.path("m.request")).write_bytes(encode_request(machine().request()))
+    (office.home / "authority.pem").write_bytes(b"nothing")
+    ran = office.run("challenge", office.path("m.request"))
+    assert ran.refusal == "authority.certificate"
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    ran = Office(tmp_path).run("init", "--name", "x", "--key", "p256")
+    assert (ran.status, "No space left" in ran.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_revocation_holds_a_certificate(office: Office) -> None:
+    path = Path(office.path("x.pem"))
+    path.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert office.run("revoke", "--ek", str(path)).status == 2
+    path.write_bytes(bytes(200 * 1024))
+    ran = office.run("revoke", "--ek", str(path))
+    assert (ran.status, "more than" in ran.stderr) == (2, True)
+    path.write_bytes(b"\x30\x00")
+    assert office.run("revoke", "--ek", str(path)).refusal == "certificate.der"
+
+
 def test_choices_are_the_librarys() -> None:
     assert tuple(REASONS) == _REASONS
     assert "init|challenge|issue|revoke|crl|list" in build_parser("authority").format_help()

@@ -169,6 +169,21 @@ def test_a_device_is_read_and_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert raw_tpm.DEVICE == "/dev/tpmrm0"
 
 
+def test_the_machines_own_tpm_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = host(tmp_path, dev__tpmrm0="")
+    answers = [told(0x200, 7), told(0x201, 0), MAKER, reply(b"\x00" * 9)]
+    monkeypatch.setattr(os, "read", lambda *_: answers.pop(0))
+    found = states(tpm_findings(machine, None))
+    assert found == {
+        "device": "present",
+        "manufacturer": "present",
+        "auths": "present",
+        "run-counter": "missing",
+    }
+
+
 # --- trusted execution environments
 
 TEES = {
@@ -288,6 +303,14 @@ def test_missing_software_comes_with_its_command(tmp_path: Path) -> None:
     assert only(found, "extra-tpm").blocks == ("tpm", "simulated")
     assert only(found, "swtpm").advice == "sudo apt install swtpm"
     assert only(found, "bwrap").blocks == ()
+
+
+def test_modules_that_break_when_looked_for_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("importlib.util.find_spec", broken)
+    assert states(software_findings())["extra-tpm"] == "missing"
 
 
 def test_programs_are_found_on_the_path(tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_a_key_of_another_kind_is_malformed() -> None:
     assert caught.value.code == "authority.key"
 
 
+def test_a_key_on_a_curve_of_its_own_is_malformed() -> None:
+    command = "openssl ecparam -name brainpoolP160r1 -genkey -noout | "
+    command += "openssl pkcs8 -topk8 -passout pass:passphrase"
+    pem = subprocess.run(command, shell=True, capture_output=True, check=True).stdout  # noqa: S602
+    with pytest.raises((MalformedError, UsageError)):
+        decrypt_key(pem, b"passphrase")
+
+
 def test_a_truncated_key_raises_our_errors_alone(encrypted: bytes) -> None:
     lines = encrypted.split(b"\n")
     for data in (b"", b"x", b"\n".join([*lines[:2], *lines[-2:]]), encrypted[:100]):

@@ -299,6 +299,14 @@ def test_a_key_that_cannot_be_judged_is_named_and_kept(desk: Desk) -> None:
     assert desk.store.certificates() == (issued,)
 
 
+def test_a_certificate_whose_request_is_lost_is_named(desk: Desk) -> None:
+    issued = desk.enrol(machine())
+    with sqlite3.connect(desk.path) as connection:
+        connection.execute("DELETE FROM challenges")
+    connection.close()
+    assert revoke_by_manufacturers(desk.store, judge()) == ((), (issued.serial,))
+
+
 # --- revocation lists
 
 

@@ -1,7 +1,10 @@
 """Labels: other templates of the same kind of key."""
 
+from typing import cast
+
 import pytest
 
+from laminator.attest.tpm import AttestationTpm
 from laminator.cli.enroll import configure
 from laminator.enroll.ak_label import labelled
 from laminator.enroll.key_templates import (
@@ -11,7 +14,7 @@ from laminator.enroll.key_templates import (
     EK_TEMPLATES,
     AkTemplate,
 )
-from laminator.enroll.request import ek_templates, split_certificates
+from laminator.enroll.request import _kept_chain, ek_templates, split_certificates
 from laminator.errors import UsageError
 from laminator.evidence.tpm_structures import EccPublic, RsaPublic, marshal_public, parse_public
 
@@ -79,3 +82,20 @@ def test_concatenated_certificates_are_split(data: bytes, count: int) -> None:
     parts = split_certificates(data)
     assert len(parts) == count
     assert data.startswith(b"".join(parts))
+
+
+class FullTpm:
+    """A TPM whose every index for the certificates above its EK's is in use."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def read_nv(self, index: int) -> bytes:
+        self.read.append(index)
+        return b"\x30\x01" + bytes([index & 0xFF])
+
+
+def test_the_chain_in_the_tpm_is_read_up_to_a_limit() -> None:
+    tpm = FullTpm()
+    assert len(_kept_chain(cast("AttestationTpm", tpm))) == len(tpm.read) == 16
+    assert tpm.read[0] == 0x01C00100
