@@ -21,6 +21,7 @@ from laminator.doctor.isolation import isolation_findings, kernel_findings
 from laminator.doctor.raw_tpm import RawTpm, TpmState, open_tpm
 from laminator.doctor.software import enrolment_finding, software_findings
 from laminator.errors import MachineError
+from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.run.sandbox import Sandbox
 
 
@@ -182,6 +183,12 @@ def test_the_machines_own_tpm_is_looked_into(
         "auths": "present",
         "run-counter": "missing",
     }
+
+
+def test_a_run_counter_is_seen() -> None:
+    index = RUN_COUNTER_INDEX.to_bytes(4, "big")
+    script = Script(reply(b"\x00" + bytes(4) + b"\x00\x00\x00\x01" + index))
+    assert hardware._counter(RawTpm(script)).state == "present"
 
 
 # --- trusted execution environments
@@ -402,12 +409,13 @@ def test_every_blocker_says_what_to_do(tmp_path: Path) -> None:
 def test_the_command_prints_and_its_status_says_if_cards_can_be_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    diagnosis = diagnose((NO_DEVICE, NO_EXTRA))
+    diagnosis = diagnose((NO_DEVICE, NO_EXTRA, NO_EXTRA._replace(name="extra-ml")))
     monkeypatch.setattr(doctor, "_look", lambda _: diagnosis)
     ran = laminator({}, "doctor")
     assert ran.status == 1
     assert "next: pip install" in ran.stdout
     assert "no machine yet" in ran.stdout
+    assert ran.stdout.count("software:") == 1
     found = Finding("tpm", "x", "present", "\x1b[2Jevil")
     monkeypatch.setattr(doctor, "_look", lambda _: Diagnosis((found,), ("tpm",), "y"))
     ran = laminator({}, "doctor")
