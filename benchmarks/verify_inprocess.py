@@ -45,7 +45,7 @@ class Signatures(NamedTuple):
 
 def measure(rounds: int) -> Report:
     """Time both `rounds` times."""
-    card = (FOLDER / "training.card").read_bytes()
+    card = (FOLDER / "evaluation.card").read_bytes()
     trust = laminator.load_trust(str(FOLDER / "trust"))
     policy = laminator.load_policy(str(FOLDER / "policy.toml")).for_lineage()
     now = judged_at()
