@@ -106,7 +106,7 @@ def _hints(result: VerificationResult) -> list[str]:
     """Return hints, none where the card itself is wrong: what a policy misses follows from it."""
     failures = result.failures()
     wrong = {check.id for check in failures if check.verdict == FAIL} - _ADVICE.keys()
-    if any(not id_.startswith("policy.") for id_ in wrong):
+    if any(not id_.startswith(("policy.", "lineage.")) for id_ in wrong):
         return []
     ids = {check.id for check in failures}
     return [hint for id_, hint in _ADVICE.items() if id_ in ids]
