@@ -132,7 +132,7 @@ def _init(args: argparse.Namespace) -> Outcome:
     return Outcome(
         (
             f"made an authority in {folder.path}",
-            f"its certificate, for verifiers to pin: {folder.root}",
+            f"verifiers pin its certificate: laminator trust add --kind tpm {folder.root}",
             f"SHA-256 fingerprint {fingerprint}: tell it on another way than the file",
         ),
         {"authority": str(folder.path), "certificate": str(folder.root), "sha-256": fingerprint},
@@ -217,7 +217,7 @@ def _crl(args: argparse.Namespace) -> Outcome:
         message = f"the EK of certificate {serial} cannot be judged by today's manufacturers' files"
         print(f"laminator authority crl: {message}", file=sys.stderr)
     return Outcome(
-        (f"wrote {out}: {revoked} certificates revoked, {fresh} of them by their manufacturers",),
+        (f"wrote {out}: revoked certificates: {revoked}, {fresh} just now by manufacturers",),
         {
             "crl": out,
             "revoked": revoked,
@@ -251,7 +251,7 @@ def _list(args: argparse.Namespace) -> Outcome:
         "revoked-ek-certificates": [ek.certificate.hex() for ek in banned],
     }
     lines = tuple(map(_line, issued)) or ("no certificate has been issued",)
-    return Outcome((*lines, f"{waiting} challenges wait for a response"), facts)
+    return Outcome((*lines, f"challenges that wait for a response: {waiting}"), facts)
 
 
 def _line(item: "IssuedCertificate") -> str:

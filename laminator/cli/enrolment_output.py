@@ -14,6 +14,16 @@ from laminator.run.atomic import write_atomically
 
 REFUSED_STATUS = 1
 
+_ANOTHER = "another challenge for the same request: laminator authority challenge REQUEST"
+_WAYS_OUT = {
+    "ek.chain": "pin the manufacturer's root: laminator trust --trust MANUFACTURERS add --kind tpm "
+    "ROOT.pem; intermediates come with the request: laminator enroll request --ek-certificate FILE",
+    "ek.crl": "put a current CRL of each authority above the EK into crls/ of the manufacturers",
+    "response.expired": _ANOTHER,
+    "response.secret": _ANOTHER,
+    "response.unknown": _ANOTHER,
+}
+
 
 class Outcome(NamedTuple):
     """What a verb did: lines for people, facts for programs (JSON values), the next command."""
@@ -33,6 +43,8 @@ def conclude(args: argparse.Namespace, verb: str, work: Callable[[], Outcome]) -
             print(json.dumps({"refused": refusal}))
         message = safe_message(f"{verb}: refused ({error.code}): {error.message}")
         print(f"laminator {message}", file=sys.stderr)
+        if error.code in _WAYS_OUT:
+            print(f"next: {_WAYS_OUT[error.code]}", file=sys.stderr)
         return REFUSED_STATUS
     if args.json:
         print(json.dumps({**outcome.facts, "next": outcome.following}))

@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ek_pki import DAY, NOW, crl, manufacturer
 from enrolment import PASSPHRASE, Ran, laminator
 
+import laminator as laminator_
 from laminator.cli.authority import _REASONS
+from laminator.cli.enrolment_output import _WAYS_OUT
 from laminator.cli.main import build_parser
 from laminator.enroll.authority_folder import AuthorityFolder
 from laminator.enroll.exchange import encode_request, encode_response, parse_grant, parse_request
@@ -299,6 +301,20 @@ def test_a_refusal_is_told_to_people_and_programs(office: Office) -> None:
     plain = office.run("issue", str(path), json_=False)
     assert (plain.status, plain.stdout) == (1, "")
     assert plain.stderr.startswith("laminator authority issue: refused (")
+
+
+@pytest.mark.parametrize("code", _WAYS_OUT)
+def test_a_way_out_is_for_a_real_refusal(code: str) -> None:
+    sources = (Path(laminator_.__file__).parent / "enroll").glob("*.py")
+    assert any(f'"{code}"' in path.read_text(encoding="utf-8") for path in sources)
+
+
+def test_a_refusal_says_what_to_do(office: Office) -> None:
+    (office.home / "manufacturers" / "crls" / "1.crl").unlink()
+    Path(office.path("m.request")).write_bytes(encode_request(machine().request()))
+    ran = office.run("challenge", office.path("m.request"))
+    assert ran.refusal == "ek.crl"
+    assert "next: put a current CRL" in ran.stderr
 
 
 def test_no_authority_is_a_step_to_take(tmp_path: Path) -> None:
