@@ -7,8 +7,10 @@ tests/unit/test_enroll_authority.py and test_enroll_ek_certificate.py.
 
 import dataclasses
 import datetime as dt
+import hmac
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +57,7 @@ from laminator.evidence.tpm_structures import (
     SIGN_ENCRYPT,
     USER_WITH_AUTH,
     X509_SIGN,
+    EccPublic,
     Public,
     RsaPublic,
     Scheme,
@@ -180,6 +183,12 @@ def a_signing_endorsement_key(one: Machine) -> EnrolmentRequest:
     return one.request()._replace(ek=marshal_public(public))
 
 
+def a_point_off_the_curve(one: Machine) -> EnrolmentRequest:
+    public = one.ek.public
+    assert isinstance(public, EccPublic)
+    return one.request()._replace(ek=marshal_public(public._replace(y=bytes(32))))
+
+
 def an_exponent_of_three(one: Machine) -> EnrolmentRequest:
     public = EK_RSA_2048.public
     assert isinstance(public, RsaPublic)
@@ -194,6 +203,7 @@ EK_LIES: dict[str, tuple[Callable[[Machine], EnrolmentRequest], str]] = {
     "an EK certificate as an authority": (an_ek_certificate_as_authority, "ek.chain"),
     "an EK in software": (a_key_of_ones_own_as_endorsement_key, "ek.key"),
     "an EK that signs": (a_signing_endorsement_key, "ek.template"),
+    "an EK that is no point of its curve": (a_point_off_the_curve, "tpm.key"),
     "an RSA exponent of three": (an_exponent_of_three, "ek.template"),
     "a certificate for attestation": (
         lambda one: having(one, x509.ExtendedKeyUsage([x509.ObjectIdentifier("2.23.133.8.3")])),
@@ -344,6 +354,19 @@ def test_a_secret_cannot_be_guessed_a_second_time(desk: Desk) -> None:
     wrong = response._replace(secret=bytes(32))
     assert stopped(lambda: desk.issue(wrong)) == "response.secret"
     assert stopped(lambda: desk.issue(response)) == "response.used"
+
+
+def test_secrets_are_compared_in_constant_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr("laminator.enroll.authority.hmac", SimpleNamespace(compare_digest=compare))
+    assert desk.enrol(machine()).revoked is None
+    ((one, other),) = compared
+    assert one == other
 
 
 def test_an_answer_to_another_authority_is_refused(desk: Desk, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The doctor, on machines made of files."""
 
+import contextlib
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from ek_pki import DAY, NOW, ca_profile, sign
 from enrolment import laminator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laminator.cli import doctor
 from laminator.doctor import hardware, raw_tpm
@@ -141,6 +145,12 @@ def test_other_answers_are_our_errors_alone(answer: bytes) -> None:
     with pytest.raises(MachineError) as caught:
         RawTpm(Script(answer)).state()
     assert caught.value.code == "doctor.tpm"
+
+
+@given(st.lists(st.binary(max_size=60), min_size=1, max_size=6))
+def test_any_answers_are_a_state_or_our_error(answers: list[bytes]) -> None:
+    with contextlib.suppress(MachineError):
+        RawTpm(Script(*answers * 6)).state()
 
 
 def test_empty_secrets_come_with_the_command_that_sets_one() -> None:
@@ -330,8 +340,6 @@ def test_programs_are_found_on_the_path(tmp_path: Path) -> None:
 
 def certificate(end: dt.datetime) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
-    import dataclasses
-
     profile = dataclasses.replace(ca_profile(key.public_key(), "x"), not_after=end)
     return sign(profile, "x", key).public_bytes(Encoding.PEM)
 
