@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from laminator.enroll.ak_certificate import Authority, CertificateTerms, signing_hash
 from laminator.enroll.authority import (
     CheckedAk,
-    CheckedEk,
     VerifiedAk,
     VerifiedEk,
     accept_response,
@@ -60,6 +59,13 @@ _HARMLESS = ("superseded", "cessation-of-operation")
 _SKEW = dt.timedelta(minutes=5)
 
 
+class Judged(NamedTuple):
+    """By what an authority judges endorsement keys, and when (time zone required)."""
+
+    trust: EkTrust
+    at: dt.datetime
+
+
 class CheckedRequest(NamedTuple):
     """A request all of whose public areas and certificates passed."""
 
@@ -90,7 +96,7 @@ def check_request(
 
 
 def pose_challenge(
-    store: AuthorityStore, certificate: x509.Certificate, data: bytes, judged: "Judged"
+    store: AuthorityStore, certificate: x509.Certificate, data: bytes, judged: Judged
 ) -> bytes:
     """Return the file of a challenge for the request in `data`, and remember it.
 
@@ -113,13 +119,6 @@ def pose_challenge(
         posed = PosedChallenge(digest(file), data, pending, int(at.timestamp()), None)
         store.add_challenge(posed)
     return file
-
-
-class Judged(NamedTuple):
-    """By what an authority judges endorsement keys, and when (time zone required)."""
-
-    trust: EkTrust
-    at: dt.datetime
 
 
 def issue(
@@ -300,9 +299,8 @@ def _ek_refusal(store: AuthorityStore, item: IssuedCertificate, judged: Judged) 
     if posed is None:
         return "challenge.missing"
     request = parse_request(posed.request)
-    ek: CheckedEk = check_ek(request.ek)
     try:
-        verify_endorsement(ek, request.ek_certificates, judged.trust, judged.at)
+        verify_endorsement(check_ek(request.ek), request.ek_certificates, judged.trust, judged.at)
     except EnrolmentRefusedError as refusal:
         return refusal.code
     return None
