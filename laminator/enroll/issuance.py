@@ -179,7 +179,7 @@ def revoke_by_manufacturers(store: AuthorityStore, judged: Judged) -> Revocation
     at = int(judged.at.timestamp())
     with store.transaction():
         for item in store.certificates():
-            if item.revoked is not None or item.serial in revoked:
+            if item.revoked is not None:
                 continue
             code = _ek_refusal(store, item, judged)
             if code == "ek.revoked":

@@ -299,6 +299,12 @@ def test_a_key_that_cannot_be_judged_is_named_and_kept(desk: Desk) -> None:
     assert desk.store.certificates() == (issued,)
 
 
+def test_what_is_revoked_already_is_not_judged(desk: Desk) -> None:
+    issued = desk.enrol(machine())
+    revoke_certificate(desk.store, issued.serial, NOW, "superseded")
+    assert revoke_by_manufacturers(desk.store, judge(NOW + 40 * DAY, lists_of=NOW)) == ((), ())
+
+
 def test_a_certificate_whose_request_is_lost_is_named(desk: Desk) -> None:
     issued = desk.enrol(machine())
     with sqlite3.connect(desk.path) as connection:
