@@ -444,7 +444,8 @@ def test_the_command_looks_at_this_machine(tmp_path: Path) -> None:
     }
     assert ran.status == (0 if facts["ready"] else 1)
     assert facts["next"]
-    assert laminator(variables, "doctor", "--attester=nonsense").status == 2
+    for attester in ("nonsense", "tpm:", "tmp:device:x"):
+        assert laminator(variables, "doctor", f"--attester={attester}").status == 2
 
 
 _WITHOUT = """\
