@@ -298,7 +298,7 @@ def _ek(word: str, issued: "tuple[IssuedCertificate, ...]") -> "EkIdentity":
     from laminator.enroll.ek_certificate import parse_certificate
     from laminator.enroll.issuance import ek_identity
 
-    if _DIGEST.fullmatch(word) and not Path(word).exists():
+    if _DIGEST.fullmatch(word):
         digest = bytes.fromhex(word)
         known = (item for item in issued if digest in (item.ek_certificate_digest, item.ek_key))
         item = next(known, None)
