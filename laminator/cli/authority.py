@@ -239,10 +239,8 @@ def _list(args: argparse.Namespace) -> Outcome:
     if args.certificate is not None:
         serial = _serial(args.certificate)
         found = next((item for item in issued if item.serial == serial), None)
-        if found is None or args.out is None:
-            raise UsageError(
-                "authority.serial", "--certificate SERIAL of the list, with --out FILE"
-            )
+        if found is None:
+            raise UsageError("authority.serial", f"no certificate has the serial number {serial}")
         out = write_output(args.out, _grant(folder, found))
         return Outcome((f"wrote {out}",), {"grant": out, **_facts(found)})
     facts: dict[str, Any] = {

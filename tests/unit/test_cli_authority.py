@@ -152,6 +152,9 @@ def test_a_passphrase_is_asked_for(office: Office, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
     ran = laminator({}, "authority", "init", "--name=x", f"--authority={office.folder}/new")
     assert (ran.status, "differ" in ran.stderr) == (2, True)
+    monkeypatch.setattr("getpass.getpass", typed)
+    ran = laminator({}, "authority", "init", "--name=x", f"--authority={office.folder}/new")
+    assert (ran.status, len(asked)) == (0, 3), ran.stderr
 
 
 def test_without_a_terminal_the_options_are_named(

@@ -64,6 +64,11 @@ def test_a_tpm_without_a_resource_manager_is_told(tmp_path: Path, version: str, 
     assert words in device.detail
 
 
+def test_a_tpm_of_unknown_version_lacks_its_resource_manager(tmp_path: Path) -> None:
+    (device,) = tpm_findings(host(tmp_path, dev__tpm0=""), None)
+    assert "without /dev/tpmrm0" in device.detail
+
+
 def test_a_tpm_that_this_user_may_not_open_names_the_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +88,10 @@ def test_a_tpm_that_does_not_answer_is_told(tmp_path: Path) -> None:
     assert (there.state, there.blocks) == ("warning", ("tpm",))
     (socket,) = tpm_findings(machine, f"swtpm:path={tmp_path}/absent")
     assert socket.state == "warning"
-    (other,) = tpm_findings(machine, "mssim:port=1")
-    assert "only device:" in other.detail
+    assert "No such file" in socket.detail
+    for tcti in ("mssim:port=1", "mssim:path=x", "swtpm:host=x", "tabrmd:"):
+        (other,) = tpm_findings(machine, tcti)
+        assert "only device:" in other.detail
 
 
 class Script:
@@ -138,6 +145,11 @@ def test_the_platforms_secret_is_tried(code: int, empty: tuple[str, ...]) -> Non
 
 def test_a_lockout_is_read() -> None:
     assert RawTpm(Script(told(0x200, 0x207), told(0x201, 0), MAKER)).state().in_lockout
+
+
+def test_a_refused_command_is_named() -> None:
+    with pytest.raises(MachineError, match="answers command 0x17a with 0x101"):
+        RawTpm(Script(reply(code=0x101))).state()
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x80\x01", reply(code=0x101), told(0x999, 0), reply()])
