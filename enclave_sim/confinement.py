@@ -15,6 +15,8 @@ import subprocess
 from pathlib import Path
 
 from enclave_sim.folder import Folder
+from laminator.errors import MachineError
+from laminator.programs import find_program
 from laminator.run.filesystem import GPU_DEVICES
 
 _INSIDE_ID = 1000
@@ -37,8 +39,12 @@ def seen_at(folder: Folder) -> Path:
 def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
     """Return the words that run a command confined, with the code in `copy`.
 
-    bubblewrap writes JSON lines to `status_fd`: the confined process group's id, the exit status.
+    bubblewrap is the system's, whatever PATH the client has. It writes JSON lines to `status_fd`:
+    the confined process group's id, the exit status. Raises MachineError where there is none.
     """
+    program = find_program("bwrap")
+    if program is None:
+        raise MachineError("machine.bwrap", "no bubblewrap: install bubblewrap")
     hidden, code = str(folder.root), str(seen_at(folder))
     options = ["--bind", "/", "/", *_devices()]
     options += ["--tmpfs", hidden, "--ro-bind", str(copy), code, "--remount-ro", hidden]
@@ -48,7 +54,7 @@ def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
     if os.geteuid() == 0:
         options += ["--uid", str(_INSIDE_ID), "--gid", str(_INSIDE_ID)]
     options += ["--proc", "/proc", "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
-    return ["bwrap", *options, "--json-status-fd", str(status_fd), "--chdir", "/", "--"]
+    return [program, *options, "--json-status-fd", str(status_fd), "--chdir", "/", "--"]
 
 
 def _devices() -> list[str]:
@@ -71,7 +77,9 @@ def is_possible(folder: Folder) -> bool:
     """Say whether a process can be confined here, by trying it."""
     try:
         command = [*words(folder, folder.hidden, 2), "/bin/true"]
-        done = subprocess.run(command, check=False, capture_output=True, timeout=_PROBE_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command, check=False, capture_output=True, timeout=_PROBE_SECONDS, env={}
+        )
+    except (OSError, subprocess.TimeoutExpired, MachineError):
         return False
     return done.returncode == 0

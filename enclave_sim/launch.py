@@ -23,6 +23,7 @@ from laminator.claims import Launch
 from laminator.errors import MachineError
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.measure.attester_code import CodeCopy, Installation, collect, copy_code
+from laminator.programs import SEARCH_PATH
 from laminator.run.attester import REQUEST_VARIABLE, SETUP_VARIABLE
 from laminator.run.private_copy import remove
 from laminator.run.setup import Setup, encode_setup
@@ -175,6 +176,7 @@ def _environment(request: LaunchRequest, setup_fd: int) -> dict[str, str]:
     given = request.environment
     return {
         **{name: given[name] for name in KEPT_ENVIRONMENT if name in given},
+        "PATH": SEARCH_PATH,
         "OPENSSL_CONF": os.devnull,
         SETUP_VARIABLE: str(setup_fd),
         REQUEST_VARIABLE: str(request.request_fd),

@@ -15,6 +15,7 @@ from typing import Self
 
 from enclave_sim import commands
 from laminator.errors import MachineError
+from laminator.programs import find_program
 
 LAUNCH_PCR = 17
 MAX_MESSAGE = 4096
@@ -32,24 +33,24 @@ class Swtpm:
 
     def __init__(self, state: Path, log: Path) -> None:
         """Start swtpm on the folder `state` and power it on. Raises MachineError."""
+        program = find_program("swtpm")
+        if program is None:
+            raise MachineError("machine.swtpm", "no swtpm: install swtpm")
         self._lock = threading.Lock()
         self._data, data = socket.socketpair()
         self._control, control = socket.socketpair()
-        words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state},mode=0600"]
+        words = [program, "socket", "--tpm2", "--tpmstate", f"dir={state},mode=0600"]
         words += ["--fd", str(data.fileno())]
         words += ["--ctrl", f"type=unixio,clientfd={control.fileno()}"]
         words += ["--flags", "not-need-init,startup-clear"]
-        try:
-            with data, control, log.open("ab") as errors:
-                self._process = subprocess.Popen(
-                    words,
-                    pass_fds=(data.fileno(), control.fileno()),
-                    stdin=subprocess.DEVNULL,
-                    stdout=errors,
-                    stderr=errors,
-                )
-        except FileNotFoundError as error:
-            raise MachineError("machine.swtpm", "no swtpm: install swtpm") from error
+        with data, control, log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                words,
+                pass_fds=(data.fileno(), control.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
         self._data.settimeout(_SECONDS)
         self._control.settimeout(_SECONDS)
 

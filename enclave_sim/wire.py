@@ -24,8 +24,9 @@ READY = b"ready\n"
 OWNED = b"owned\n"
 """What a starting owner says when it can be used, and when it finds another one at work."""
 
-KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "TZ", "XDG_STATE_HOME")
-"""What an attester gets of its caller's environment: nothing that loads code."""
+KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "TERM", "TZ")
+"""What an attester gets of its caller's environment: nothing that decides which code runs or where
+copies lie. The workload's own environment travels in the request."""
 
 Message = dict[str, Any]
 

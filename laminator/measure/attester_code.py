@@ -20,7 +20,6 @@ the attester imports and lists what that mapped. Only 64-bit Linux with glibc is
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from laminator.measure.files import (
     manifest_preimage,
     measure_manifest,
 )
+from laminator.programs import SEARCH_PATH, find_program
 
 ENTRY = """\
 import sys
@@ -171,8 +171,9 @@ def collect(installation: Installation) -> tuple[CodeFile, ...]:
     files["bin/python3"] = found["executable"]
     placed = {os.path.realpath(source) for source in files.values()}
     objects = [name for name in found["objects"] if name.startswith("/")]
-    bubblewrap = _which("bwrap")
+    bubblewrap = find_program("bwrap")
     if bubblewrap is not None:
+        bubblewrap = os.path.realpath(bubblewrap)
         files["bin/bwrap"] = bubblewrap
         objects += _needed(bubblewrap, _dynamic_linker(objects))
     for name in objects:
@@ -211,7 +212,7 @@ def _probe(installation: Installation) -> dict[str, Any]:
             words,
             check=False,
             capture_output=True,
-            env={"PATH": os.defpath, "OPENSSL_CONF": os.devnull},
+            env={"PATH": SEARCH_PATH, "OPENSSL_CONF": os.devnull},
             timeout=_PROBE_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -259,11 +260,6 @@ def _folder(logical: str, folder: str, left_out: frozenset[str]) -> Iterator[tup
             yield from _folder(f"{logical}/{name}", entry.path, left_out)
         elif name.endswith((".py", ".so")):
             yield f"{logical}/{name}", entry.path
-
-
-def _which(program: str) -> str | None:
-    found = shutil.which(program)
-    return None if found is None else os.path.realpath(found)
 
 
 def _dynamic_linker(objects: Iterable[str]) -> str:

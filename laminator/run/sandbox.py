@@ -16,7 +16,6 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 from laminator.claims import Isolation
 from laminator.errors import MachineError, UsageError, shown
+from laminator.programs import SEARCH_PATH, find_program
 from laminator.run.filesystem import Bind, Filesystem, folder_binds, merged, system_filesystem
 
 NAMESPACES, UID, NONE = "namespaces", "uid", "none"
@@ -201,7 +201,7 @@ def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
     return Isolation(
         separation=sandbox.separation,
         namespaces=tuple(sorted(names)) if separated else (),
-        no_new_privs=separated or shutil.which("setpriv") is not None,
+        no_new_privs=separated or find_program("setpriv") is not None,
         attester_dumpable=is_dumpable(),
         network=network or not separated,
     )
@@ -235,7 +235,7 @@ def ask(
     )
     job = Job(
         command=command,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        env={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
         cwd=Path("/"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -286,7 +286,7 @@ def check_other_user_reads(paths: Sequence[Path]) -> None:
 def _start_in_namespaces(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
     options_fd = _options_descriptor(job, filesystem, status_write)
-    first = shutil.which(sandbox.bwrap[0]) or sandbox.bwrap[0]
+    first = find_program(sandbox.bwrap[0]) or sandbox.bwrap[0]
     words = [first, *sandbox.bwrap[1:], "--args", str(options_fd), "--", *job.command]
     try:
         popen = _popen(words, job, (*job.pass_fds, status_write, options_fd), cwd=None)
@@ -352,7 +352,7 @@ def _popen(
 
 
 def _setpriv(separation: str) -> list[str]:
-    program = shutil.which("setpriv")
+    program = find_program("setpriv")
     if program is None:
         if separation == UID:
             raise MachineError("sandbox.setpriv", "no setpriv: install util-linux")

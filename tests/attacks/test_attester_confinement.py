@@ -16,9 +16,12 @@ from typing import Any
 
 import cbor2
 import pytest
+from launching import launch_text
 
+from enclave_sim.machine import create, start
 from laminator.digest import parse_digest
 from laminator.measure.attester_code import own_installation
+from laminator.programs import SEARCH_PATH
 
 NOBODY = 65534
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -44,6 +47,14 @@ with start(place) as machine:
     before = kept()
     said = launch_text(machine, Path(attacker_entry.__file__).read_text(), arguments=(str(place),))
     print(json.dumps({"attacker": said.answer, "kept": before == kept()}))
+"""
+
+PROBE = """
+from laminator.run.bubblewrap import bubblewrap
+from laminator.run.sandbox import probe
+probe(("bwrap",))
+probe(bubblewrap())
+print(json.dumps({"path": os.environ["PATH"]}))
 """
 
 
@@ -115,6 +126,25 @@ def _attack(command: list[str], home: Path, support: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def test_the_clients_path_chooses_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bubblewrap and swtpm are the system's: whoever chooses them chooses what is measured."""
+    tools, ran = tmp_path / "tools", tmp_path / "ran"
+    tools.mkdir()
+    for name in ("bwrap", "setpriv", "swtpm"):
+        program = tools / name
+        real = shutil.which(name)
+        program.write_text(f'#!/bin/sh\necho {name} >>{ran}\nexec {real} "$@"\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    create(tmp_path / "machine")
+    with start(tmp_path / "machine") as machine:
+        said = launch_text(machine, PROBE)
+    assert said.answer["path"] == SEARCH_PATH
+    assert not ran.exists()
 
 
 def _refused(attack: dict[str, Any], prefix: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -64,6 +63,11 @@ for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, stop)
 print(json.dumps("ready"), flush=True)
 signal.pause()
+"""
+NO_BUBBLEWRAP = """
+from laminator import programs
+found = programs.find_program
+programs.find_program = lambda name: None if name == "bwrap" else found(name)
 """
 SLEEP = """
 import time
@@ -248,6 +252,7 @@ def test_the_attester_gets_request_streams_and_little_else(
 ) -> None:
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("TMPDIR", "/nowhere")
     text = """
 request = os.fdopen(int(os.environ["LAMINATOR_REQUEST_FD"]), "rb").read().decode()
 known = {0, 1, 2, int(os.environ["LAMINATOR_REQUEST_FD"]), setup.tpm, setup.enrol_fd}
@@ -259,7 +264,7 @@ raise SystemExit(42)
     assert said.status == 42
     assert said.answer["request"] == "please"
     assert said.answer["others"] == 1  # the listing's own
-    assert {"LD_PRELOAD", "PYTHONPATH"}.isdisjoint(said.answer["env"])
+    assert {"LD_PRELOAD", "PYTHONPATH", "TMPDIR"}.isdisjoint(said.answer["env"])
 
 
 def test_an_attestation_key_is_certified_once(machine: Machine) -> None:
@@ -320,10 +325,8 @@ def test_a_malformed_request_is_answered(machine: Machine, answer: dict[str, Any
 def test_without_namespaces_the_launch_is_typed_none(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "swtpm").symlink_to(shutil.which("swtpm") or "")
-    monkeypatch.setenv("PATH", str(tools))
+    (tmp_path / "sitecustomize.py").write_text(NO_BUBBLEWRAP)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with start(folder) as machine:
         said = launch_text(machine, PCR17)
     assert said.status == 0

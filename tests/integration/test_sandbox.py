@@ -279,7 +279,7 @@ def test_another_user_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_user_needs_setpriv(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr("laminator.run.sandbox.find_program", lambda _name: None)
     with pytest.raises(MachineError, match="install util-linux"):
         module._setpriv(UID)
     assert module._setpriv(NONE) == []
