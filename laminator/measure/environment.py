@@ -110,14 +110,14 @@ class Environment(NamedTuple):
 
 
 def locate_interpreter(name: str, search: str | None = None) -> Path:
-    """Resolve a command's first word as a shell does: absolute, links not followed.
+    """Resolve a command's first word as a shell does: absolute, no `..`, links not followed.
 
     `search` defaults to PATH. Raises UsageError.
     """
     found = shutil.which(name, path=search)
     if found is None:
         raise UsageError("interpreter.missing", f"no program {shown(name)} on PATH")
-    return Path(found).absolute()
+    return Path(os.path.abspath(found))  # noqa: PTH100 - keeps links as they are
 
 
 def inspect_interpreter(given: Path, ask: Ask) -> Interpreter:

@@ -5,14 +5,27 @@ from pathlib import Path
 
 from laminator.errors import UsageError, shown
 from laminator.measure.environment import check_binary
+from laminator.run.command import find_script
 from laminator.run.request import RunRequest
 
 
 def check_request(request: RunRequest) -> None:
     """Raise UsageError where the request cannot be met on this machine."""
+    _check_command(request)
     _check_files(request)
     _check_names(request)
     _check_targets(request)
+
+
+def _check_command(request: RunRequest) -> None:
+    """Check that the interpreter will run the script that is measured, and nothing else."""
+    if not request.argv[0].startswith("/"):
+        raise UsageError("request.interpreter", "the interpreter's path is not absolute")
+    if find_script(request.argv) != request.script:
+        message = "the interpreter would take another word for its script"
+        raise UsageError("request.script", message)
+    if request.verb == "evaluate" and request.argv[1:] != request.argv[-1:]:
+        raise UsageError("request.script", "an evaluation has one interpreter and one script")
 
 
 def _check_files(request: RunRequest) -> None:

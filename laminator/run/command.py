@@ -1,7 +1,8 @@
 """The workload's command line: which interpreter, which entry script.
 
 What is measured is one script that a Python interpreter runs, so `python [flags] SCRIPT [args]`
-is the one accepted form.
+is the one accepted form. The attester reads a request's words with the same parser as the command
+line, so nobody's request can have another program run than the one that is measured.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,12 @@ from typing import NamedTuple
 from laminator.errors import UsageError, shown
 from laminator.measure.environment import locate_interpreter
 
-_FLAGS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+FLAGS = ("-B", "-E", "-I", "-O", "-OO", "-P", "-S", "-b", "-bb", "-d", "-q", "-s", "-u", "-v")
+"""The interpreter's flags that may stand before the script: none changes which program runs."""
+
+FLAGS_WITH_VALUE = ("-W", "-X")
+"""Flags with a value, attached or in the next word."""
+
 _EXAMPLE = "write: laminator run [options] -- python SCRIPT [arguments]"
 
 
@@ -30,21 +36,26 @@ def parse_command(words: Sequence[str]) -> Command:
         message = f"{shown(words[0])} is not a Python interpreter; {_EXAMPLE}"
         raise UsageError("command.interpreter", message)
     interpreter = locate_interpreter(words[0])
-    script = _script(words)
+    script = find_script(words)
     if not Path(words[script]).is_file():
         raise UsageError("command.script", f"no script {shown(words[script])}")
     return Command((str(interpreter), *words[1:]), script)
 
 
-def _script(words: Sequence[str]) -> int:
-    """Return the index of the first word after the interpreter's own flags."""
+def find_script(words: Sequence[str]) -> int:
+    """Return the index of the first word after the interpreter's own flags.
+
+    Raises UsageError for no script, and for a word that is not exactly one of the known flags: a
+    cluster such as `-BX` could have the interpreter take another word for its script.
+    """
     index = 1
     while index < len(words) and words[index].startswith("-"):
-        flag = words[index]
-        if flag == "-" or (flag[1] not in "-WX" and {"m", "c"} & set(flag)):
-            message = f"{flag}: only a script in a file can be measured; {_EXAMPLE}"
-            raise UsageError("command.flag", message)
-        index += 2 if flag in _FLAGS_WITH_VALUE else 1
+        word = words[index]
+        if word not in FLAGS and word[:2] not in FLAGS_WITH_VALUE:
+            known = " ".join((*FLAGS, *(f"{flag} VALUE" for flag in FLAGS_WITH_VALUE)))
+            message = f"{shown(word)}: before the script only these, one by one: {known}"
+            raise UsageError("command.flag", f"{message}; {_EXAMPLE}")
+        index += 2 if word in FLAGS_WITH_VALUE else 1
     if index >= len(words):
         raise UsageError("command.script", f"no script; {_EXAMPLE}")
     return index

@@ -179,10 +179,9 @@ def _start_measurer(started: StartedRun, control: int, model: int) -> Process:
 def _start_model(started: StartedRun, evaluation: Evaluation, channel: int) -> Process:
     """Start the model's process: it sees neither data nor labels nor the folders they lie in."""
     paths = _model_paths(started, evaluation)
-    interpreter = started.request.argv[: started.request.script]
     words = [str(channel), str(paths.model), *(() if paths.code is None else (str(paths.code),))]
     job = Job(
-        command=(*interpreter, "-P", "-B", str(paths.host), *words),
+        command=(started.request.argv[0], "-P", "-B", str(paths.host), *words),
         env={**started.code.environment, "HOME": str(paths.home)},
         cwd=paths.home,
         pass_fds=(channel,),

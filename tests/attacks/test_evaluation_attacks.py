@@ -16,6 +16,7 @@ from laminator.claims import Property
 from laminator.errors import LaminatorError
 from laminator.run import evaluation
 from laminator.run.bubblewrap import bubblewrap
+from laminator.run.check_request import check_request
 from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.own_code import own_code
 from laminator.run.request import RunRequest
@@ -345,6 +346,17 @@ def test_a_request_with_other_inputs(bench: Bench, change: str) -> None:
     nothing = cast("Any", None)
     error = _refused(lambda: evaluation.work(nothing, changed, nothing))
     assert error.code == "evaluation.inputs"
+
+
+@pytest.mark.parametrize("flags", [("-c", "pass"), ("-u",), ("-m", "x")])
+def test_a_request_for_another_host(bench: Bench, flags: tuple[str, ...]) -> None:
+    """The model's process runs the measured host, whatever the request's words are."""
+    asked = bench.request()
+    interpreter, script = asked.argv
+    asked = asked._replace(argv=(interpreter, *flags, script), script=len(flags) + 1)
+    error = _refused(lambda: check_request(asked))
+    assert error.code in ("command.flag", "request.script")
+    check_request(bench.request())
 
 
 def test_a_crash_names_how_it_ended(bench: Bench) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from local_run import Attester, Workshop, enrolled
+from local_run import PYTHON, Attester, Workshop, enrolled
 from raw_swtpm import running_swtpm
 
 from laminator.digest import sha256
+from laminator.run.request import RunRequest
 
 CHANNEL = """
 import os, socket, struct
@@ -212,6 +213,50 @@ def test_an_output_that_is_no_plain_file_gets_no_card(shop: Workshop, make: str)
     ran = shop.run(script, "--output=model=model.bin")
     assert (ran.status, shop.has_card) == (125, False), ran.stderr
     assert not (shop.folder / "model.bin").exists()
+
+
+# --- another program than the measured script
+
+
+EVIL = "print('another program ran')"
+
+
+@pytest.mark.parametrize(
+    ("words", "position"),
+    [
+        (("-c", EVIL, "train.py"), 3),
+        (("-m", "http.server", "train.py"), 3),
+        (("evil.py", "train.py"), 2),
+        (("-BX", "train.py", "evil.py"), 2),
+        (("-X", "train.py", "evil.py"), 2),
+        (("-i", "train.py"), 2),
+        (("-", "train.py"), 2),
+        (("--", "train.py"), 2),
+    ],
+)
+def test_a_request_for_another_program_spends_no_number(
+    shop: Workshop, words: tuple[str, ...], position: int
+) -> None:
+    """Who writes requests of its own names a script that the interpreter would not run."""
+    shop.write("evil.py", EVIL)
+    before = len(shop.ledger())
+    shop.write("train.py", "print('the measured one')")
+    card = str(shop.folder / "train.card")
+    argv = (PYTHON, *words)
+    ran = shop.request(RunRequest("run", argv, position, str(shop.folder), "training", card))
+    assert (ran.status, ran.stdout, shop.has_card) == (125, "", False), ran.stderr
+    assert "before the script only" in ran.stderr or "another word for its script" in ran.stderr
+    assert len(shop.ledger()) == before
+
+
+def test_an_honest_request_s_flags_are_arguments(shop: Workshop) -> None:
+    shop.write("train.py", "import sys; print(sys.flags.no_user_site, sys.argv)")
+    card = str(shop.folder / "train.card")
+    argv = (PYTHON, "-s", "-W", "error", "train.py", "-c")
+    request = RunRequest("run", argv, 4, str(shop.folder), "training", card)
+    ran = shop.request(request._replace(environment_public=True))
+    assert (ran.status, ran.stdout) == (0, "1 ['train.py', '-c']\n"), ran.stderr
+    assert shop.card().claims.workload.arguments == argv[1:]
 
 
 # --- hash, then swap

@@ -26,10 +26,15 @@ from laminator.evidence.tpm_structures import (
     parse_public,
 )
 from laminator.run.attestation import AK_TEMPLATES
+from laminator.run.request import RunRequest, encode_request
 
 COUNTER_SECRET = b"counter secret"
 PYTHON = sys.executable
 LAMINATOR = (PYTHON, "-c", "import sys; from laminator.cli.main import main; sys.exit(main())")
+REQUEST = (
+    "import sys; from laminator.run.local_tpm import LocalTpm; "
+    "sys.exit(LocalTpm(sys.argv[1]).run(sys.stdin.buffer.read()).status)"
+)
 POLICY = b"""
 version = 1
 roots = ["simulated"]
@@ -113,6 +118,20 @@ class Workshop:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def request(self, request: RunRequest) -> Ran:
+        """Have the attester work on `request`, as somebody with a client of his own may."""
+        ledger = self.attester.home / "state" / "laminator" / "runs.jsonl"
+        done = subprocess.run(
+            [PYTHON, "-c", REQUEST, self.attester.tcti],
+            input=encode_request(request._replace(ledger=str(ledger), ticket="own")),
+            cwd=self.folder,
+            env=self.attester.environment,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def card(self, path: str = "train.card") -> Card:
         return parse_card((self.folder / path).read_bytes())

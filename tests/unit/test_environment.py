@@ -44,6 +44,7 @@ def test_an_interpreter_is_found_as_a_shell_finds_it(tmp_path: Path) -> None:
     (tmp_path / "other" / "python").symlink_to(program)
     search = f"{tmp_path / 'other'}:{tmp_path / 'bin'}"
     assert locate_interpreter("python", search) == tmp_path / "other" / "python"
+    assert locate_interpreter(f"{tmp_path}/bin/../other/python") == tmp_path / "other" / "python"
     with pytest.raises(UsageError, match="no program 'absent'"):
         locate_interpreter("absent", search)
 

@@ -94,7 +94,14 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize(
     ("flags", "position"),
-    [((), 1), (("-u",), 2), (("-W", "error", "-X", "dev", "-OO"), 6), (("-Werror",), 2)],
+    [
+        ((), 1),
+        (("-u",), 2),
+        (("-I", "-S", "-E"), 4),
+        (("-W", "error", "-X", "dev", "-OO"), 6),
+        (("-Werror", "-Xdev"), 3),
+        (("-W", "-c"), 3),
+    ],
 )
 def test_the_script_is_the_first_word_after_the_flags(
     script: str, flags: tuple[str, ...], position: int
@@ -119,6 +126,14 @@ def test_the_script_is_the_first_word_after_the_flags(
         ((sys.executable, "-um", "train"), "command.flag"),
         ((sys.executable, "-c", "pass"), "command.flag"),
         ((sys.executable, "-"), "command.flag"),
+        ((sys.executable, "--", "train.py"), "command.flag"),
+        ((sys.executable, "-BX", "train.py", "evil.py"), "command.flag"),
+        ((sys.executable, "-BW", "train.py", "evil.py"), "command.flag"),
+        ((sys.executable, "-uB", "train.py"), "command.flag"),
+        ((sys.executable, "-i", "train.py"), "command.flag"),
+        ((sys.executable, "-x", "train.py"), "command.flag"),
+        ((sys.executable, "--check-hash-based-pycs", "never", "train.py"), "command.flag"),
+        ((sys.executable, "-X", "train.py"), "command.script"),
     ],
 )
 @pytest.mark.usefixtures("script")
