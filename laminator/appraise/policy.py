@@ -27,8 +27,10 @@ from laminator.fields import (
 )
 
 POLICY_VERSION = 1
-MAX_POLICY_BYTES = 1024 * 1024
+MAX_POLICY_BYTES = 256 * 1024
 MAX_POLICY_DEPTH = 8
+# tomllib takes time that grows with the square of a dotted key's parts.
+MAX_DOTS_IN_LINE = 200
 
 HARDWARE_ROOTS = ("tpm", "cloud-vtpm", "sgx", "tdx", "snp", "nitro")
 ROOTS = ("simulated", *HARDWARE_ROOTS)
@@ -44,6 +46,7 @@ DEFAULT_COVERAGE = "launch"
 _MAX_LIST = 10_000
 _AGE = r"([1-9][0-9]{0,6})([smhdw])"
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_INT_END = 1 << 63
 _CHECK_ID = r"[a-z0-9-]+(\.[A-Za-z0-9_/-]+)+"
 
 T = TypeVar("T")
@@ -130,10 +133,13 @@ def parse_policy(data: bytes, *, name: str) -> Policy:
 
     if len(data) > MAX_POLICY_BYTES:
         raise UsageError("policy.size", f"policy {shown(name)}: more than {MAX_POLICY_BYTES} bytes")
+    if any(line.count(b".") > MAX_DOTS_IN_LINE for line in data.split(b"\n")):
+        detail = f"a line with more than {MAX_DOTS_IN_LINE} dots; break it into several"
+        raise UsageError("policy.size", f"policy {shown(name)}: {detail}")
     try:
         table = _plain(tomllib.loads(data.decode()), "policy", 0)
         return _policy(table, name)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             "policy.syntax", f"policy {shown(name)}: not TOML: {shown(str(error))}"
         ) from error
@@ -179,6 +185,8 @@ def _plain(value: object, path: str, depth: int) -> Value:
             return {key: _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
         case list():
             return tuple(_plain(item, f"{path}[]", depth + 1) for item in value)
+        case int() if not -_INT_END <= value < _INT_END:
+            raise MalformedError("policy.integer", "an integer beyond 64 bits", path=path)
         case bool() | int() | float() | str():
             return value
         case _:

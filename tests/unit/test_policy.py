@@ -8,6 +8,7 @@ from laminator.appraise.explain import explain
 from laminator.appraise.policy import (
     BUILT_IN,
     HARDWARE_ROOTS,
+    MAX_DOTS_IN_LINE,
     MAX_POLICY_BYTES,
     Policy,
     load_policy,
@@ -129,6 +130,27 @@ def test_size_is_bounded() -> None:
     with pytest.raises(UsageError) as caught:
         parse_policy(b"#" * (MAX_POLICY_BYTES + 1), name="test")
     assert caught.value.code == "policy.size"
+
+
+def test_dots_in_a_line_are_bounded() -> None:
+    with pytest.raises(UsageError, match="break it into several") as caught:
+        parse_policy(b"a" + b".a" * MAX_DOTS_IN_LINE + b".a = 1", name="test")
+    assert caught.value.code == "policy.size"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        ("9" * 400, "policy.content"),
+        ("9" * 5000, "policy.syntax"),
+        ("0x1" + "0" * 5000, "policy.content"),
+    ],
+)
+@pytest.mark.parametrize("key", ["min = {}", "parameters = {{ n = {} }}"])
+def test_huge_numbers(number: str, code: str, key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _parse(f"version = 1\n{RULE}{key.format(number)}")
+    assert caught.value.code == code
 
 
 def test_load_policy(tmp_path: Path) -> None:
