@@ -8,6 +8,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from laminator.errors import shown
 
 MIN_RSA_BITS = 2048
+MIN_RSA_EXPONENT = 65_537
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _HASHES = ("sha256", "sha384", "sha512")
@@ -58,5 +59,13 @@ def _key_weakness(certificate: x509.Certificate) -> str:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "" if key.curve.name in _CURVES else f"a key on {key.curve.name}"
     if isinstance(key, rsa.RSAPublicKey):
-        return "" if key.key_size >= MIN_RSA_BITS else f"an RSA key of {key.key_size} bits"
+        return _rsa_weakness(key)
     return "a key that is neither RSA nor ECDSA"
+
+
+def _rsa_weakness(key: rsa.RSAPublicKey) -> str:
+    if key.key_size < MIN_RSA_BITS:
+        return f"an RSA key of {key.key_size} bits"
+    exponent = key.public_numbers().e
+    is_sound = exponent >= MIN_RSA_EXPONENT and exponent % 2 == 1
+    return "" if is_sound else f"an RSA key with the exponent {exponent:#x}"

@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder
 
 from laminator.appraise.trust import Anchor
 from laminator.errors import shown
+from laminator.evidence.encodings import Encoding, PublicFormat
 
+AK_EKU = ObjectIdentifier("2.23.133.8.3")
 MAX_INTERMEDIATES = 3
 _AK_ANCHOR_KINDS = ("simulated", "cloud-vtpm", "tpm")
 
@@ -40,8 +43,8 @@ def find_chain(
 
     Where none holds at `at`, one that held when the first certificate began is looked for, so
     that an expired path is told apart from a foreign one. The lowest kind of anchor is tried
-    first: an authority that is pinned as simulated too counts as simulated. The first certificate
-    is never its own anchor.
+    first, and a key that is pinned as several kinds counts as the lowest. The first certificate is
+    never its own anchor.
     """
     chain, detail = _search(certificates, anchors, at)
     if chain is not None:
@@ -67,8 +70,26 @@ def _search(
         except verification.VerificationError as error:
             detail = shown(str(error))
         else:
-            return Chain(tuple(path.chain), pinned[path.chain[-1]]), ""
+            anchor = _lowest(tuple(path.chain), pinned[path.chain[-1]], anchors)
+            return Chain(tuple(path.chain), anchor), ""
     return None, detail
+
+
+def _lowest(
+    path: tuple[x509.Certificate, ...], anchor: Anchor, anchors: tuple[Anchor, ...]
+) -> Anchor:
+    """Return `anchor` as the lowest kind that any authority's key of `path` is pinned as.
+
+    By key, not by certificate: another certificate of a key may have expired, or forbid the path.
+    """
+    keys = {_spki(certificate) for certificate in path[1:]}
+    kinds = {other.kind for other in anchors if _spki(other.certificate) in keys}
+    return anchor._replace(kind=next(kind for kind in _AK_ANCHOR_KINDS if kind in kinds))
+
+
+def _spki(certificate: x509.Certificate) -> bytes:
+    key = certificate.public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _verifier(roots: list[x509.Certificate], at: dt.datetime) -> verification.ClientVerifier:
@@ -87,6 +108,11 @@ def _check_ca_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> No
         raise ValueError("an issuer without keyCertSign")
 
 
+def _check_ca_purpose(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+    if usage is not None and not {AK_EKU, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usage}:
+        raise ValueError("an issuer for other purposes")
+
+
 def _check_leaf_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> None:
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise ValueError("key usage of an attestation key is digitalSignature")
@@ -103,6 +129,7 @@ _CA_POLICY = (
     ExtensionPolicy.permit_all()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
+    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_ca_purpose)
     .require_not_present(x509.NameConstraints)
 )
 _AK_POLICY = (

@@ -1,10 +1,13 @@
 """Revocation by CRL (RFC 5280 section 5), judged at the verifier's time.
 
-Of the lists that an issuer signed, the newest one decides. A list that was issued after the
-certificate had expired need not name it any more, so such a list can condemn but not clear.
+Of the complete lists that an issuer signed, the newest one decides. A list that was issued after
+the certificate had expired need not name it any more, and a partial list (a delta, one with an
+issuing distribution point or with a critical extension) never names all: where one of those is
+newer, it can condemn but not clear.
 """
 
 import datetime as dt
+from collections.abc import Iterator
 from itertools import pairwise
 
 from cryptography import x509
@@ -49,13 +52,22 @@ def _check_level(
 ) -> Check:
     name = shown(certificate.subject.rfc4514_string())
     for crl in _issued_by(issuer, crls):
-        entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
-        if entry is not None and _counts(entry, at):
-            date = entry.revocation_date_utc.isoformat()
-            return failed(_ID, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
-        if crl.last_update_utc <= certificate.not_valid_after_utc:
+        for entry in _entries(crl, certificate.serial_number):
+            if _counts(entry, at):
+                date = entry.revocation_date_utc.isoformat()
+                return failed(_ID, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
+        if _is_complete(crl) and crl.last_update_utc <= certificate.not_valid_after_utc:
             return _check_current(crl, name, at)
     return not_checked(_ID, f"no revocation list that covers {name}")
+
+
+def _entries(crl: x509.CertificateRevocationList, serial: int) -> Iterator[x509.RevokedCertificate]:
+    """Yield every entry of a serial number: a list may name it twice.
+
+    The library finds one of them, and much faster than all are read.
+    """
+    if crl.get_revoked_certificate_by_serial_number(serial) is not None:
+        yield from (entry for entry in crl if entry.serial_number == serial)
 
 
 def _check_current(crl: x509.CertificateRevocationList, name: str, at: dt.datetime) -> Check:
@@ -68,17 +80,20 @@ def _check_current(crl: x509.CertificateRevocationList, name: str, at: dt.dateti
 
 
 def _issued_by(issuer: x509.Certificate, crls: Crls) -> list[x509.CertificateRevocationList]:
-    """Return the complete lists that `issuer` signed, newest first."""
+    """Return the lists that `issuer` signed, partial ones too, newest first."""
     signed = [crl for crl in crls if crl.issuer == issuer.subject and _is_usable(crl, issuer)]
     return sorted(signed, key=lambda crl: (crl.last_update_utc, _number(crl)), reverse=True)
 
 
+def _is_complete(crl: x509.CertificateRevocationList) -> bool:
+    """Whether a certificate that `crl` does not name is not revoked, as far as we understand it."""
+    return not any(ext.critical or ext.oid in _PARTIAL for ext in crl.extensions)
+
+
 def _is_usable(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Whether `issuer` signed `crl`, may sign lists, and the list is complete and understood."""
-    understood = not any(ext.critical or ext.oid in _PARTIAL for ext in crl.extensions)
+    """Whether `issuer` signed `crl`, and may sign lists."""
     return (
-        understood
-        and _may_sign_crls(issuer)
+        _may_sign_crls(issuer)
         and _names_key_of(issuer, crl)
         and not hash_weakness(crl.signature_hash_algorithm)
         and crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ to it: nothing that a card carries becomes an anchor.
 """
 
 # Importing pathlib would cost a tenth of what the verifier's start may cost:
-# ruff: noqa: PTH103, PTH105, PTH111, PTH112, PTH113, PTH118, PTH123, PTH208
+# ruff: noqa: PTH103, PTH105, PTH111, PTH112, PTH118, PTH123
 
 import os
 import warnings
@@ -20,7 +20,6 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.utils import CryptographyDeprecationWarning
 
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
@@ -36,7 +35,7 @@ _CRLS = "crls"
 _ANCHOR_SUFFIXES = (".pem", ".der", ".crt")
 _CRL_SUFFIXES = (".crl", ".pem", ".der")
 _PEM_START = b"-----BEGIN "
-_PEM_CRL_END = b"-----END X509 CRL-----"
+_PEM_CERTIFICATE, _PEM_CRL = b"CERTIFICATE", b"X509 CRL"
 _NOT_X509 = (
     ValueError,
     TypeError,
@@ -44,7 +43,7 @@ _NOT_X509 = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,
+    UserWarning,
 )
 
 
@@ -88,7 +87,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     Raises MalformedError.
     """
     try:
-        with _deprecated_is_malformed():
+        with _doubtful_is_malformed():
             certificate = x509.load_der_x509_certificate(der)
             _touch_certificate(certificate)
     except _NOT_X509 as error:
@@ -99,7 +98,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
 def parse_crl(der: bytes) -> x509.CertificateRevocationList:
     """Parse one DER revocation list, all but its entries. Raises MalformedError."""
     try:
-        with _deprecated_is_malformed():
+        with _doubtful_is_malformed():
             crl = x509.load_der_x509_crl(der)
             _touch_crl(crl)
     except _NOT_X509 as error:
@@ -116,13 +115,15 @@ def load_trust(path: str) -> TrustStore:
     if not os.path.isdir(path):
         return TrustStore(_distinct([Anchor(LOWEST_KIND, c) for c in _read_certificates(path)]))
     anchors = _folder_anchors(path, LOWEST_KIND)
-    for entry in sorted(os.listdir(path)):
-        folder = os.path.join(path, entry)
-        if entry == _CRLS or entry.startswith(".") or not os.path.isdir(folder):
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    for entry in _entries(path):
+        if entry.name.startswith(".") or not entry.is_dir():
             continue
-        anchors += _folder_anchors(folder, _known_kind(entry))
-    crls = os.path.join(path, _CRLS)
-    return TrustStore(_distinct(anchors), load_crls(crls) if os.path.isdir(crls) else ())
+        if entry.name == _CRLS:
+            crls = load_crls(entry.path)
+        else:
+            anchors += _folder_anchors(entry.path, _known_kind(entry.name))
+    return TrustStore(_distinct(anchors), crls)
 
 
 def load_crls(path: str) -> tuple[x509.CertificateRevocationList, ...]:
@@ -145,16 +146,14 @@ def add_anchor(store: str, kind: str, file: str) -> Anchor:
         raise UsageError("trust.anchor", f"the certificate in {file} is not an authority's")
     present = load_trust(store).anchors if os.path.isdir(store) else ()
     _distinct([*present, anchor])
-    folder = os.path.join(store, anchor.kind)
-    os.makedirs(folder, exist_ok=True)
-    target = os.path.join(folder, f"{anchor.fingerprint.value.hex()}.pem")
-    _write(target, anchor.certificate.public_bytes(Encoding.PEM))
+    name = f"{anchor.fingerprint.value.hex()}.pem"
+    _write(os.path.join(store, anchor.kind), name, anchor.certificate.public_bytes(Encoding.PEM))
     return anchor
 
 
-def _deprecated_is_malformed() -> "warnings.catch_warnings[None]":
-    """Refuse now what cryptography will refuse later, such as a serial number that is negative."""
-    return warnings.catch_warnings(action="error", category=CryptographyDeprecationWarning)
+def _doubtful_is_malformed() -> "warnings.catch_warnings[None]":
+    """Refuse what cryptography only warns of, such as a country's name of more than two letters."""
+    return warnings.catch_warnings(action="error", category=UserWarning)
 
 
 def _touch_certificate(certificate: x509.Certificate) -> None:
@@ -201,11 +200,18 @@ def _folder_anchors(folder: str, kind: str) -> list[Anchor]:
 
 
 def _files(folder: str, suffixes: tuple[str, ...]) -> list[str]:
-    names = sorted(name for name in os.listdir(folder) if name.endswith(suffixes))
-    if len(names) > MAX_FILES:
-        raise UsageError("trust.size", f"{folder} holds {len(names)} files, limit {MAX_FILES}")
-    paths = (os.path.join(folder, name) for name in names)
-    return [path for path in paths if os.path.isfile(path)]
+    entries = [entry for entry in _entries(folder) if entry.name.endswith(suffixes)]
+    if len(entries) > MAX_FILES:
+        raise UsageError("trust.size", f"{folder} holds {len(entries)} files, limit {MAX_FILES}")
+    return [entry.path for entry in entries if not entry.is_dir()]
+
+
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError("trust.file", f"cannot read {folder}: {error.strerror}") from error
 
 
 def _read_certificates(file: str) -> list[x509.Certificate]:
@@ -213,8 +219,8 @@ def _read_certificates(file: str) -> list[x509.Certificate]:
     try:
         if _PEM_START not in data:
             return [parse_certificate(data)]
-        certificates = x509.load_pem_x509_certificates(data)
-        return [parse_certificate(item.public_bytes(Encoding.DER)) for item in certificates]
+        pems = map(x509.load_pem_x509_certificate, _pem_blocks(file, data, _PEM_CERTIFICATE))
+        return [parse_certificate(item.public_bytes(Encoding.DER)) for item in pems]
     except (MalformedError, *_NOT_X509) as error:
         raise UsageError("trust.file", f"{file} is not a certificate in PEM or DER") from error
 
@@ -224,11 +230,23 @@ def _read_crls(file: str) -> list[x509.CertificateRevocationList]:
     try:
         if _PEM_START not in data:
             return [parse_crl(data)]
-        blocks = data.split(_PEM_CRL_END)[:-1]
-        pems = [x509.load_pem_x509_crl(block + _PEM_CRL_END) for block in blocks]
+        pems = map(x509.load_pem_x509_crl, _pem_blocks(file, data, _PEM_CRL))
         return [parse_crl(pem.public_bytes(Encoding.DER)) for pem in pems]
     except (MalformedError, *_NOT_X509) as error:
         raise UsageError("trust.file", f"{file} is not a CRL in PEM or DER") from error
+
+
+def _pem_blocks(file: str, data: bytes, label: bytes) -> list[bytes]:
+    """Return the blocks of a PEM file that holds blocks of one `label` and no others.
+
+    Raises UsageError for a marker that is cut, mistyped or another's: its block would be lost.
+    """
+    begin, end = b"-----BEGIN %s-----" % label, b"-----END %s-----" % label
+    markers = [line.strip() for line in data.splitlines() if b"--" in line]
+    if markers != [begin, end] * (len(markers) // 2):
+        wanted = f"{begin.decode()} and {end.decode()} in turn, and no other block"
+        raise UsageError("trust.file", f"{file} is not whole: a PEM file of these has {wanted}")
+    return [block + end for block in data.split(end)[:-1]]
 
 
 def _read(file: str, limit: int) -> bytes:
@@ -242,9 +260,15 @@ def _read(file: str, limit: int) -> bytes:
     return data
 
 
-def _write(target: str, data: bytes) -> None:
-    """Write atomically."""
+def _write(folder: str, name: str, data: bytes) -> None:
+    """Write atomically, and make the folder."""
+    target = os.path.join(folder, name)
     draft = f"{target}.{os.getpid()}.tmp"
-    with open(draft, "wb") as stream:
-        stream.write(data)
-    os.replace(draft, target)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(draft, "wb") as stream:
+            stream.write(data)
+        os.replace(draft, target)
+    except OSError as error:
+        detail = f"cannot write {target}: {error.strerror}; --trust names another store"
+        raise UsageError("trust.store", detail) from error

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
 from laminator.appraise.algorithms import chain_weakness
-from laminator.appraise.chain import Chain, ChainSearch, find_chain
+from laminator.appraise.chain import AK_EKU, Chain, ChainSearch, find_chain
 from laminator.appraise.crl import check_revocation
 from laminator.appraise.result import FAIL, Check, failed, not_checked, passed
 from laminator.appraise.trust import LOWEST_KIND, TrustStore, parse_certificate
@@ -19,8 +19,6 @@ from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.ak_extension import AK_EXTENSION_OID, AkExtension, parse_ak_extension
 from laminator.evidence.encodings import Encoding, PublicFormat
-
-AK_EKU = ObjectIdentifier("2.23.133.8.3")
 
 _CHAIN_CHECKS = ("ak.chain", "ak.algorithm", "ak.validity", "ak.revocation")
 _LEAF_CHECKS = ("ak.eku", "ak.extension")

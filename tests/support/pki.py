@@ -84,7 +84,8 @@ def _key(label: str, kind: str) -> PrivateKey:  # noqa: ARG001 - the cache's key
         return ec.generate_private_key(curves[kind])
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
+    bits, _, exponent = kind.removeprefix("rsa").partition("e")
+    return rsa.generate_private_key(int(exponent or 65537), int(bits))
 
 
 def name(subject: str) -> x509.Name:

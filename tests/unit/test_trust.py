@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pki
@@ -101,6 +102,66 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, data: bytes) -
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(UsageError, match="not a CRL in PEM or DER"):
         load_crls(str(put(tmp_path / "bad.crl", data)))
+
+
+def _lists() -> bytes:
+    return b"".join(pki.crl(pki.root(n)).public_bytes(Encoding.PEM) for n in ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        _lists()[:-10],
+        _lists().replace(b"-----END X509 CRL-----", b"-----END X509 CRL----", 1),
+        _lists().replace(b"X509 CRL", b"X509 CLR", 2),
+        _lists().replace(b"-----BEGIN", b"----BEGIN", 1),
+        _lists()[30:],
+        pem(pki.root("no list")),
+        _lists() + pem(pki.root("no list")),
+    ],
+)
+def test_a_file_of_lists_that_is_not_whole_is_refused(tmp_path: Path, damaged: bytes) -> None:
+    with pytest.raises(UsageError, match=r"lists\.pem is not whole") as caught:
+        load_crls(str(put(tmp_path / "lists.pem", damaged)))
+    assert caught.value.code == "trust.file"
+
+
+def test_a_file_of_anchors_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.pem", pem(pki.root("one")) + pem(pki.root("two"))[:-9])
+    with pytest.raises(UsageError, match=r"a\.pem is not whole"):
+        load_trust(str(file))
+
+
+@pytest.mark.parametrize("place", [".", "tpm", "crls"])
+def test_a_folder_that_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    put(tmp_path / "tpm/one.pem", pem(pki.root("one")))
+    put(tmp_path / "crls/one.crl", pki.crl(pki.root("one")).public_bytes(Encoding.DER))
+    locked, scandir = str((tmp_path / place).resolve()), os.scandir
+
+    def refuse(path: str) -> object:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=f"cannot read {locked}: Permission denied") as caught:
+        load_trust(str(tmp_path))
+    assert caught.value.code == "trust.file"
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "gone.crl").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="cannot read"):
+        load_crls(str(tmp_path))
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    file = put(tmp_path / "root.der", pki.root("pinned").der)
+    with pytest.raises(UsageError, match=r"cannot write .*--trust names another store") as caught:
+        add_anchor(str(file), "tpm", str(file))
+    assert caught.value.code == "trust.store"
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -174,6 +174,28 @@ def test_three_intermediates_pass_and_four_do_not() -> None:
         assert verdicts(appraisal)["ak.chain"] == verdict
 
 
+def test_a_certificate_that_the_library_only_warns_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        country = x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "Atlantis", _validate=False)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([country]))
+        .issuer_name(x509.Name([]))
+        .public_key(pki.key("country").public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - YEAR)
+        .not_valid_after(NOW + YEAR)
+        .sign(pki.key("country"), hashes.SHA256())
+    )
+    der = pki.der(made)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(MalformedError) as caught:
+            parse_certificate(der)
+    assert (caught.value.code, warned) == ("x509.certificate", [])
+
+
 def test_a_certificate_for_another_key() -> None:
     chain = Chain()
     other = der_spki(pki.key("another AK").public_key())
@@ -375,6 +397,7 @@ def test_a_certificate_for_another_purpose(eku: tuple[str, ...]) -> None:
     ("kinds", "words"),
     [
         (("rsa1024", "p256", "p384"), "an RSA key of 1024 bits"),
+        (("rsa2048e3", "p256", "p384"), "an RSA key with the exponent 0x3"),
         (("k256", "p256", "p384"), "a key on secp256k1"),
         (("ed25519", "p256", "p384"), "neither RSA nor ECDSA"),
     ],
@@ -484,6 +507,28 @@ def test_an_authority_pinned_twice_counts_as_the_lower_kind() -> None:
     appraisal = chain.appraise(TrustStore(anchors, chain.crls))
     assert appraisal.verified is not None
     assert appraisal.verified.kind == "simulated"
+
+
+@pytest.mark.parametrize("changes", [{"not_after": NOW - DAY}, {"path_length": 0}])
+def test_a_key_pinned_twice_counts_as_the_lower_kind(changes: dict[str, object]) -> None:
+    chain = Chain(leaf=stating("tpm"))
+    other = pki.root("chain root", "p384", **changes)
+    anchors = (Anchor("tpm", chain.root.certificate), Anchor("simulated", other.certificate))
+    appraisal = chain.appraise(TrustStore(anchors, chain.crls))
+    assert appraisal.verified is not None
+    assert (appraisal.verified.kind, appraisal.verified.anchor_kind) == ("simulated", "simulated")
+    assert appraisal.verified.anchor_fingerprint == anchors[0].fingerprint
+
+
+@pytest.mark.parametrize("eku", [(pki.EK_EKU,), ("1.3.6.1.5.5.7.3.1",)])
+def test_an_authority_for_other_purposes(eku: tuple[str, ...]) -> None:
+    for chain in (Chain(ca={"eku": eku}), Chain(root={"eku": eku})):
+        no_chain(chain.appraise(), "an issuer for other purposes")
+
+
+@pytest.mark.parametrize("eku", [(pki.EK_EKU, pki.AK_EKU), ("2.5.29.37.0",)])
+def test_an_authority_whose_purposes_include_attestation_keys(eku: tuple[str, ...]) -> None:
+    assert set(verdicts(Chain(ca={"eku": eku}).appraise()).values()) == {"pass"}
 
 
 Crls = Callable[[Chain], tuple[x509.CertificateRevocationList, ...]]
@@ -643,25 +688,54 @@ def test_a_list_that_names_another_key() -> None:
     unusable(pki.CrlSpec(key_id_of=pki.key("someone")))
 
 
-def test_a_list_with_an_unknown_critical_extension() -> None:
-    unusable(pki.CrlSpec(extras=((UNKNOWN, True),)))
-
-
-def test_a_list_that_is_only_a_difference() -> None:
-    unusable(pki.CrlSpec(extras=((x509.DeltaCRLIndicator(1), False),)))
-
-
-def test_a_list_for_some_certificates_only() -> None:
-    point = x509.IssuingDistributionPoint(
+def _distribution_point(*, indirect: bool = False) -> x509.IssuingDistributionPoint:
+    return x509.IssuingDistributionPoint(
         full_name=None,
         relative_name=None,
         only_contains_user_certs=False,
-        only_contains_ca_certs=True,
+        only_contains_ca_certs=not indirect,
         only_some_reasons=None,
-        indirect_crl=False,
+        indirect_crl=indirect,
         only_contains_attribute_certs=False,
     )
-    unusable(pki.CrlSpec(extras=((point, False),)))
+
+
+PARTIAL: list[pki.Extra] = [
+    (UNKNOWN, True),
+    (x509.DeltaCRLIndicator(1), False),
+    (x509.DeltaCRLIndicator(1), True),
+    (_distribution_point(), False),
+    (_distribution_point(indirect=True), True),
+]
+
+
+@pytest.mark.parametrize("extra", PARTIAL)
+def test_a_partial_list_does_not_clear(extra: pki.Extra) -> None:
+    chain = Chain()
+    partial = pki.crl(chain.ca, pki.CrlSpec(extras=(extra,)))
+    appraisal = with_crls(chain, pki.crl(chain.root), partial)
+    only(appraisal, "ak.revocation", "no revocation list", "not-checked")
+
+
+@pytest.mark.parametrize("extra", PARTIAL)
+def test_a_partial_list_condemns(extra: pki.Extra) -> None:
+    chain = Chain()
+    whole = pki.crl(chain.ca, pki.CrlSpec(issued=NOW - 9 * DAY))
+    entry = pki.Revoked(chain.leaf.serial_number)
+    partial = pki.crl(chain.ca, pki.CrlSpec(revoked=(entry,), extras=(extra,)))
+    appraisal = with_crls(chain, pki.crl(chain.root), whole, partial)
+    only(appraisal, "ak.revocation", "was revoked on")
+
+
+def test_of_two_entries_for_one_certificate_the_worse_counts() -> None:
+    chain = Chain()
+    serial, later = chain.leaf.serial_number, x509.ReasonFlags.superseded
+    mild = pki.Revoked(serial, NOW + DAY, later)
+    severe = pki.Revoked(serial, NOW - DAY, x509.ReasonFlags.key_compromise)
+    for entries in ((mild, severe), (severe, mild)):
+        twice = pki.crl(chain.ca, pki.CrlSpec(revoked=entries))
+        appraisal = with_crls(chain, pki.crl(chain.root), twice)
+        only(appraisal, "ak.revocation", "was revoked on")
 
 
 def test_a_list_by_an_authority_that_may_not_sign_lists() -> None:
