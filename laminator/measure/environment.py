@@ -120,19 +120,20 @@ def locate_interpreter(name: str, search: str | None = None) -> Path:
     return Path(os.path.abspath(found))  # noqa: PTH100 - keeps links as they are
 
 
-def inspect_interpreter(given: Path, ask: Ask) -> Interpreter:
+def inspect_interpreter(given: Path, ask: Ask, real: Path | None = None) -> Interpreter:
     """Find out what `given` (an absolute path) is, from files and from its own answer to `ask`.
 
+    `real` is where it led when it was measured (default: where it leads now); that is asked.
     Raises UsageError if it is not a Python interpreter, MachineError if it gives no answer.
     """
-    executable = given.resolve()
+    executable = real or given.resolve()
     check_binary(executable)
     prefix, settings = _virtual_environment(given)
     folders = [executable.parent.parent]
     if prefix is not None:
         folders += [prefix, Path(settings.get("home", "/usr/bin")).parent]
     system = settings.get("include-system-site-packages", "false").lower()
-    command = [str(given), "-I", "-S", "-B", "-c", _QUESTION, str(prefix or ""), system]
+    command = [str(executable), "-I", "-S", "-B", "-c", _QUESTION, str(prefix or ""), system]
     answer = _parse_answer(ask(command, folders), given)
     prefixes = [*([prefix] if prefix is not None else []), *map(Path, answer.bases)]
     packages = tuple(path for path in map(Path, answer.packages) if path.is_dir())
@@ -261,16 +262,19 @@ def check_binary(executable: Path) -> None:
         )
 
 
-def _virtual_environment(given: Path) -> tuple[Path | None, Mapping[str, str]]:
+def find_settings(given: Path) -> Path | None:
     """Find `pyvenv.cfg` beside or above the interpreter as called (PEP 405)."""
-    for folder in (given.parent, given.parent.parent):
-        try:
-            text = (folder / "pyvenv.cfg").read_text(errors="replace")
-        except OSError:
-            continue
-        pairs = (line.partition("=") for line in text.splitlines())
-        return folder, {key.strip().lower(): value.strip() for key, _, value in pairs}
-    return None, {}
+    found = (folder / "pyvenv.cfg" for folder in (given.parent, given.parent.parent))
+    return next((path for path in found if path.is_file() and os.access(path, os.R_OK)), None)
+
+
+def _virtual_environment(given: Path) -> tuple[Path | None, Mapping[str, str]]:
+    path = find_settings(given)
+    if path is None:
+        return None, {}
+    lines = path.read_text(errors="replace").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    return path.parent, {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 def _path_lines(path: Path) -> Iterator[str]:

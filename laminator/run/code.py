@@ -15,14 +15,16 @@ from laminator.eventlog import NOTHING, workload_records
 from laminator.measure.environment import (
     KEPT,
     Interpreter,
+    find_settings,
     inspect_interpreter,
     list_distributions,
     select_environment,
 )
 from laminator.run.disclosure import Disclosed, disclose
-from laminator.run.filesystem import HOME, Bind
+from laminator.run.filesystem import HOME, Bind, Link
 from laminator.run.log import RunLog
-from laminator.run.private_copy import copy_measured
+from laminator.run.places import trace
+from laminator.run.private_copy import PrivateCopy, copy_measured
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import Sandbox, ask
 
@@ -31,6 +33,8 @@ class MeasuredCode(NamedTuple):
     """The workload's code as claims, and what it takes to run exactly that.
 
     `script` and `executable` are private copies; `script_path` is where the caller has the script.
+    `links` lead from the interpreter as called to its binary, as they were when it was copied;
+    `settings` binds the copy of its `pyvenv.cfg`, if it has one.
     """
 
     workload: Workload
@@ -38,32 +42,43 @@ class MeasuredCode(NamedTuple):
     script_path: Path
     executable: Path
     interpreter: Interpreter
+    links: tuple[Link, ...]
+    settings: tuple[Bind, ...]
     environment: Mapping[str, str]
     disclosed: Disclosed
 
 
+class _Copied(NamedTuple):
+    """An interpreter as called, what its path led to, and the private copies of that."""
+
+    given: Path
+    real: Path
+    links: tuple[Link, ...]
+    copy: PrivateCopy
+    settings: tuple[Bind, ...]
+
+
 def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox) -> MeasuredCode:
     """Copy, measure and log the workload's code. Raises UsageError, MachineError."""
-    given = Path(request.argv[0])
     script_path = Path(request.cwd, request.argv[request.script])
     (place / "script").mkdir()
     script = copy_measured(script_path, place / "script" / script_path.name)
-    executable = copy_measured(given.resolve(), place / "interpreter")
+    python = _copy_interpreter(Path(request.argv[0]), place)
     extra = [name for name in request.environment if name not in KEPT]
     environment = select_environment(request.environment, extra, home=HOME)
     disclosed = disclose(request.argv[1:], environment.values, public=request.environment_public)
     partial = Workload(
         entry=Code(script_path.name, script.measured.digest),
-        interpreter=Code(given.resolve().name, executable.measured.digest),
+        interpreter=Code(python.real.name, python.copy.measured.digest),
         arguments=disclosed.arguments,
         environment=disclosed.environment,
         distributions=Distributions(Digest("sha-256", NOTHING), 0),
     )
     *code_records, _ = workload_records(partial)
     log.append(*code_records)
-    copies = (Bind(executable.path, given.resolve()),)
+    copies = (Bind(python.copy.path, python.real), *python.settings)
     interpreter = inspect_interpreter(
-        given, lambda words, folders: ask(words, folders, sandbox, copies)
+        python.given, lambda words, folders: ask(words, folders, sandbox, copies), python.real
     )
     installed = list_distributions(interpreter.packages)
     distributions = Distributions(installed.digest, len(installed.items))
@@ -73,8 +88,21 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
         workload=workload,
         script=script.path,
         script_path=script_path,
-        executable=executable.path,
+        executable=python.copy.path,
         interpreter=interpreter,
+        links=python.links,
+        settings=python.settings,
         environment=environment.values,
         disclosed=disclosed,
     )
+
+
+def _copy_interpreter(given: Path, place: Path) -> _Copied:
+    """Follow the path as called once, and copy what it leads to."""
+    traced = trace(given)
+    copy = copy_measured(traced.real, place / "interpreter")
+    settings = find_settings(given)
+    if settings is None:
+        return _Copied(given, traced.real, traced.links, copy, ())
+    bind = Bind(copy_measured(settings, place / "pyvenv.cfg").path, trace(settings).real)
+    return _Copied(given, traced.real, traced.links, copy, (bind,))

@@ -27,6 +27,7 @@ from laminator.run.filesystem import HOME, Bind, Filesystem, merged
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.ledger import RunRecord
 from laminator.run.measurement import (
+    Copied,
     Measurement,
     Orders,
     encode_orders,
@@ -36,8 +37,14 @@ from laminator.run.measurement import (
 from laminator.run.measurer import MAX_RESULT_BYTES, parse_result
 from laminator.run.outcome import Outcome, card_written, ending
 from laminator.run.own_code import own_code
-from laminator.run.pinned import is_small, pin
-from laminator.run.places import Handed, Request, plain_places, workload_filesystem
+from laminator.run.pinned import pin_code
+from laminator.run.places import (
+    Handed,
+    Request,
+    code_copies,
+    plain_places,
+    workload_filesystem,
+)
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import (
     NAMESPACES,
@@ -49,7 +56,7 @@ from laminator.run.sandbox import (
     check_other_user_reads,
     start,
 )
-from laminator.run.session import StartedRun, begin_run, finish_run, write_card
+from laminator.run.session import Input, StartedRun, begin_run, finish_run, write_card
 from laminator.run.setup import Setup
 
 MODEL, LABELS = "model", "labels"
@@ -152,10 +159,14 @@ def _orders(started: StartedRun, evaluation: Evaluation) -> Orders:
     labels = started.inputs.get(LABELS)
     return Orders(
         measurement=evaluation.measurement,
-        data=str(started.inputs[evaluation.data].copy),
-        labels=None if labels is None else str(labels.copy),
+        data=_copied(started.inputs[evaluation.data]),
+        labels=None if labels is None else _copied(labels),
         on=(MODEL, evaluation.data, *(() if labels is None else (LABELS,))),
     )
+
+
+def _copied(item: Input) -> Copied:
+    return Copied(str(item.copy), item.artifact.digest)
 
 
 def _start_measurer(started: StartedRun, control: int, model: int) -> Process:
@@ -200,6 +211,8 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
         home=Path.home(),
         interpreter=code.interpreter,
         interpreter_copy=code.executable,
+        links=code.links,
+        settings=code.settings,
         inputs={MODEL: Handed(_ROOT / "model" / model.given.name, model.copy)},
         outputs={},
         hidden=tuple(_hidden(started)),
@@ -212,8 +225,7 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
     plan = workload_filesystem(paths, places)
     host = Filesystem(read_only=(Bind(Path(model_host.__file__), _HOST),))
     filesystem = merged(plan.filesystem, host) if evaluation.has_code else plan.filesystem
-    if is_small(code.interpreter.executable.parent):
-        filesystem = pin(filesystem, [code.interpreter.executable])
+    filesystem = pin_code(filesystem, code_copies(paths), paths.links)
     seen = script if evaluation.has_code else None
     return ModelPaths(filesystem, _HOST, plan.inputs[MODEL], seen, plan.home)
 

@@ -117,7 +117,7 @@ def folder_binds(folders: Sequence[Path], *, home: Path | None = None) -> Filesy
     for folder in folders:
         real = folder.resolve()
         parts = [*real.glob("bin"), *real.glob("lib*")] if is_broad(real, home) else [real]
-        binds += [Bind(part, part) for part in parts if part.exists() and not _in_system(part)]
+        binds += [Bind(part, part) for part in parts if part.exists() and not in_system(part)]
     return Filesystem(read_only=tuple(binds))
 
 
@@ -132,7 +132,8 @@ def _own_home() -> Iterator[Path]:
         yield Path.home()
 
 
-def _in_system(path: Path) -> bool:
+def in_system(path: Path) -> bool:
+    """Say whether `path` is in a folder of the system's, which every workload sees."""
     return any(path.is_relative_to(folder) for folder in _SYSTEM)
 
 

@@ -16,14 +16,16 @@ from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 from laminator.run.filesystem import Filesystem
 from laminator.run.outcome import InterruptedRunError
-from laminator.run.pinned import is_small, pin
+from laminator.run.pinned import pin, pin_code
 from laminator.run.places import (
     Handed,
     Output,
     Plan,
     Request,
+    code_copies,
     find_output,
     plain_places,
+    trace,
     workload_filesystem,
 )
 from laminator.run.private_copy import store
@@ -61,6 +63,8 @@ def plan_workload(started: StartedRun) -> Plan:
         home=Path.home(),
         interpreter=code.interpreter,
         interpreter_copy=code.executable,
+        links=code.links,
+        settings=code.settings,
         inputs={name: Handed(item.given, item.copy) for name, item in started.inputs.items()},
         outputs={name: Path(path) for name, path in request.outputs.items()},
         hidden=tuple(path for path in (started.place, attester_copy()) if path is not None),
@@ -84,14 +88,12 @@ def plan_workload(started: StartedRun) -> Plan:
 def _pinned(filesystem: Filesystem, paths: Request) -> Filesystem:
     """Keep script, interpreter and inputs bound where they are.
 
-    Left out is an interpreter in a folder with very many entries (/usr/bin), which belongs to the
-    system. Of a data folder with very many entries, the script sees its inputs only.
+    Of a data folder with very many entries, the script sees its inputs only.
     """
-    script, executable = paths.script.given.resolve(), paths.interpreter.executable
-    inputs = [one.given.resolve() for one in paths.inputs.values()]
-    copies = [script, *inputs, *([executable] if is_small(executable.parent) else [])]
-    thin = {path.parent for path in inputs} - {script.parent, executable.parent}
-    return pin(filesystem, copies, thin)
+    script = trace(paths.script.given).real
+    inputs = [trace(one.given).real for one in paths.inputs.values()]
+    thin = {path.parent for path in inputs} - {script.parent}
+    return pin_code(pin(filesystem, [script, *inputs], thin), code_copies(paths), paths.links)
 
 
 def run_workload(started: StartedRun, plan: Plan) -> Ended:

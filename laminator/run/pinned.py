@@ -9,10 +9,11 @@ own root, and its entries are bound one by one.
 
 import stat
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from laminator.errors import UsageError, shown
-from laminator.run.filesystem import Bind, Filesystem, Link
+from laminator.run.filesystem import Bind, Filesystem, Link, in_system
 
 MAX_ENTRIES = 1000
 """Entries of the folders around measured copies that are bound one by one."""
@@ -36,10 +37,12 @@ def pin(
             continue
         for piece in _pieces(bind, copies, thin):
             if isinstance(piece, Link):
-                links.append(piece)
+                links += [] if _is_hidden(piece.path, bind, filesystem.writable) else [piece]
             elif isinstance(piece, Path):
                 folders.append(piece)
-            elif piece.target not in kept and not _is_hidden(piece.target, filesystem.writable):
+            elif piece.target not in kept and not _is_hidden(
+                piece.target, bind, filesystem.writable
+            ):
                 read_only.append(piece)
     return Filesystem(
         read_only=tuple(dict.fromkeys(read_only)),
@@ -50,6 +53,26 @@ def pin(
         links=tuple(dict.fromkeys(links)),
         masked=filesystem.masked,
     )
+
+
+def pin_code(
+    filesystem: Filesystem, copies: Collection[Path], links: Collection[Link] = ()
+) -> Filesystem:
+    """Pin an interpreter's copies, and the links that led to them, as they were then.
+
+    Left out is what lies in a folder of the system's with very many entries (/usr/bin), which only
+    root may write. Of other folders with as many entries only this is shown. Raises UsageError
+    where a folder above has too many.
+    """
+    paths = [*copies, *(link.path for link in links)]
+    kept = [path for path in paths if not in_system(path) or is_small(path.parent)]
+    pinned = pin(filesystem, kept, {path.parent for path in kept})
+    measured = {link.path: link for link in links}
+    binds = tuple(bind for bind in pinned.read_only if bind.target not in measured)
+    pinned = replace(pinned, read_only=binds)
+    others = [link for link in pinned.links if link.path not in measured]
+    anew = [link for path, link in measured.items() if _is_made_anew(path.parent, pinned)]
+    return replace(pinned, links=(*others, *anew))
 
 
 def is_small(folder: Path) -> bool:
@@ -84,8 +107,19 @@ def _pieces(
             yield piece
 
 
-def _is_hidden(path: Path, places: Collection[Bind]) -> bool:
-    return any(path.is_relative_to(place.target) for place in places)
+def _is_hidden(path: Path, bind: Bind, places: Collection[Bind]) -> bool:
+    """Say whether one of `places`, within `bind`, hides what `bind` shows at `path`."""
+    inner = (place.target for place in places if place.target.is_relative_to(bind.target))
+    return any(path.is_relative_to(place) for place in inner)
+
+
+def _is_made_anew(folder: Path, filesystem: Filesystem) -> bool:
+    """Say whether `folder` is the workload's own, and not part of something that is bound."""
+    binds = [bind.target for bind in (*filesystem.read_only, *filesystem.writable)]
+    bound = [len(path.parts) for path in binds if folder.is_relative_to(path)]
+    made = (*filesystem.folders, *filesystem.tmpfs)
+    own = [len(path.parts) for path in made if folder.is_relative_to(path)]
+    return max(own, default=0) > max(bound, default=-1)
 
 
 def _is_above(folder: Path, copies: Collection[Path]) -> bool:

@@ -49,7 +49,8 @@ class Handed(NamedTuple):
 class Request:
     """What a run needs. All paths are absolute; `home` is the user's home.
 
-    `interpreter_copy` is the private copy of `interpreter.executable`. `hidden` folders (the
+    `interpreter_copy` is the private copy of `interpreter.executable`, `links` lead there from
+    `interpreter.given`, and `settings` binds the copy of `pyvenv.cfg`. `hidden` folders (the
     attester's own, a simulated machine's) are masked wherever they would be visible.
     """
 
@@ -58,6 +59,8 @@ class Request:
     home: Path
     interpreter: Interpreter
     interpreter_copy: Path
+    links: tuple[Link, ...] = ()
+    settings: tuple[Bind, ...] = ()
     inputs: Mapping[str, Handed]
     outputs: Mapping[str, Path]
     hidden: tuple[Path, ...] = ()
@@ -102,7 +105,7 @@ def workload_filesystem(request: Request, places_root: Path) -> Plan:
     visible = _visible(request)
     places = _make_places(reals, places_root, visible)
     binds = Filesystem(
-        read_only=(*_entries(places, reals, visible), *_copies(request)),
+        read_only=(*_entries(places, request, visible), *_copies(request)),
         writable=tuple(Bind(own, at) for at, own in places.items()),
     )
     whole = merged(visible, binds)
@@ -203,6 +206,11 @@ def cover(path: Path, filesystem: Filesystem) -> Path | None:
     return max(around, key=lambda at: len(at.parts), default=None)
 
 
+def code_copies(request: Request) -> list[Path]:
+    """Return where the copies of the interpreter, and of what it reads first, are bound."""
+    return [request.interpreter.executable, *(bind.target for bind in request.settings)]
+
+
 def _visible(request: Request) -> Filesystem:
     """Return what the workload sees before any place is made."""
     interpreter = request.interpreter
@@ -217,7 +225,8 @@ def _visible(request: Request) -> Filesystem:
 def _copies(request: Request) -> tuple[Bind, ...]:
     handed = (request.script, *request.inputs.values())
     binds = [Bind(one.private, trace(one.given).real) for one in handed]
-    return (*binds, Bind(request.interpreter_copy, request.interpreter.executable))
+    executable = Bind(request.interpreter_copy, request.interpreter.executable)
+    return (*binds, executable, *request.settings)
 
 
 def _check_paths(request: Request, outputs: Mapping[str, Path]) -> None:
@@ -257,11 +266,11 @@ def _make_places(
     return places
 
 
-def _entries(
-    places: Mapping[Path, Path], reals: Mapping[str, Path], visible: Filesystem
-) -> list[Bind]:
+def _entries(places: Mapping[Path, Path], request: Request, visible: Filesystem) -> list[Bind]:
     """Show in each place what else its folder holds: links are made anew, the rest is bound."""
     binds: list[Bind] = []
+    outputs = {trace(path).real for path in request.outputs.values()}
+    measured = {link.path for link in request.links}
     for at, own in places.items():
         if not (at.is_dir() and cover(at, visible)):
             continue
@@ -272,11 +281,11 @@ def _entries(
                 f"{shown(str(at))} has more than {MAX_ENTRIES} entries: write the output to a"
                 " folder of its own",
             )
-        for entry in entries:
+        for entry in (entry for entry in entries if entry not in measured):
             mode = entry.lstat().st_mode
             if stat.S_ISLNK(mode):
                 (own / entry.name).symlink_to(entry.readlink())
-            elif (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and entry not in reals.values():
+            elif (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and entry not in outputs:
                 binds.append(Bind(entry, entry))
     return [bind for bind in binds if bind.target not in places]
 
@@ -288,6 +297,7 @@ def _spelling(request: Request, whole: Filesystem, places: Mapping[Path, Path]) 
     paths += [one.given for one in (request.script, *request.inputs.values())]
     traced = [trace(path) for path in (*paths, *request.outputs.values())]
     links = {link.path: link for one in traced for link in one.links}
+    links |= {link.path: link for link in request.links}
     folders = {folder for one in traced for folder in one.folders} | {request.cwd.resolve()}
     for path, link in links.items():
         own = _own(path, whole, places)

@@ -28,6 +28,7 @@ from laminator.claims import Isolation
 from laminator.errors import MachineError, UsageError, shown
 from laminator.programs import SEARCH_PATH, find_program
 from laminator.run.filesystem import Bind, Filesystem, folder_binds, merged, system_filesystem
+from laminator.run.pinned import pin_code
 
 NAMESPACES, UID, NONE = "namespaces", "uid", "none"
 OTHER_USER = 65534
@@ -227,12 +228,13 @@ def ask(
 ) -> bytes:
     """Run a short command where only the system and `folders` are visible; return its output.
 
-    `copies` are bound over them, so that it is the measured copy of a program that runs.
+    `copies` are bound over them and pinned, so that it is the measured copy of a program that runs.
     Raises MachineError if it fails or takes longer than 20 seconds.
     """
     filesystem = merged(
         system_filesystem(), folder_binds(folders), Filesystem(read_only=tuple(copies))
     )
+    filesystem = pin_code(filesystem, [copy.target for copy in copies])
     job = Job(
         command=command,
         env={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},

@@ -3,17 +3,21 @@
 Each test runs a real script under measurement. A script says what it reached on its stdout.
 """
 
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from evaluating import started_run
 from local_run import PYTHON, Attester, Workshop, enrolled
 from raw_swtpm import running_swtpm
 
 from laminator.digest import sha256
+from laminator.run.launch import plan_workload, run_workload
 from laminator.run.request import RunRequest
+from laminator.run.sandbox import NAMESPACES
 
 CHANNEL = """
 import os, socket, struct
@@ -316,6 +320,62 @@ def test_an_entry_script_swapped_after_hashing_does_not_run(shop: Workshop) -> N
     swap = lambda: _replace(shop.folder / "train.py", "# swapped bytes\n" * 9)  # noqa: E731
     assert _run_and_swap(shop, script, swap) == "1\n"
     assert shop.card().claims.workload.entry.digest == sha256(before.encode())
+
+
+def _swap_link(venv: Path) -> None:
+    (venv / "new").symlink_to("/bin/echo")
+    (venv / "new").rename(venv / "bin" / "python3")
+
+
+def _swap_file(venv: Path) -> None:
+    shutil.copy("/bin/echo", venv / "new")
+    (venv / "new").rename(venv / "bin" / "python3")
+
+
+def _swap_folder(venv: Path) -> None:
+    (venv / "bin").rename(venv / "old")
+    (venv / "bin").mkdir()
+    _swap_file(venv)
+    (venv / "bin" / "python").symlink_to("python3")
+
+
+def _swap_settings(venv: Path) -> None:
+    (venv / "pyvenv.cfg").write_text("home = /nowhere\n")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("swap", [_swap_link, _swap_file, _swap_folder, _swap_settings])
+def test_an_interpreter_swapped_after_hashing_does_not_run(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    swap: Callable[[Path], None],
+    when: str,
+    beside: bool,
+) -> None:
+    """What leads from the command's first word to the binary is as it was measured."""
+    venv = tmp_path / ("work" if beside else "venv")
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python3").symlink_to(Path(PYTHON).resolve())
+    (venv / "bin" / "python").symlink_to("python3")
+    home = Path(PYTHON).resolve().parent
+    (venv / "pyvenv.cfg").write_text(f"home = {home}\n")
+    work = tmp_path / "work"
+    work.mkdir(exist_ok=True)
+    (work / "train.py").write_text(
+        "import sys; print('honest', sys.prefix); open('m', 'w').write('m')"
+    )
+    argv = (str(venv / "bin" / "python"), "train.py")
+    outputs = {"model": str(work / "m")}
+    asked = RunRequest("run", argv, 1, str(work), "training", str(work / "c"), outputs=outputs)
+    with started_run(asked, NAMESPACES) as started:
+        if when == "before":
+            swap(venv)
+        plan = plan_workload(started)
+        if when == "after":
+            swap(venv)
+        assert run_workload(started, plan).status.code == 0
+    assert capfd.readouterr().out == f"honest {venv}\n"
 
 
 def test_an_output_swapped_during_the_run_is_not_collected(shop: Workshop) -> None:

@@ -85,6 +85,21 @@ def test_a_bare_script_needs_no_options(shop: Workshop) -> None:
     assert (claims.inputs, claims.outputs, claims.properties) == ({}, {}, ())
 
 
+def test_an_interpreter_above_the_current_folder(shop: Workshop) -> None:
+    (shop.folder / "work").mkdir()
+    (shop.folder / "v").symlink_to(sys.prefix)
+    command = [*shop.command("print('ran')")[:-2], "../v/bin/python", "../train.py"]
+    done = subprocess.run(
+        command,
+        cwd=shop.folder / "work",
+        env=shop.attester.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
 def test_rsa_keys_and_folders(shop: Workshop) -> None:
     shop.write("images/a/1.txt", "one")
     shop.write("images/b/2.txt", "two")

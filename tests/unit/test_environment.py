@@ -71,7 +71,7 @@ def test_an_interpreter_is_asked_without_site_and_with_its_folders(tmp_path: Pat
     assert found.prefixes == (tmp_path / "venv", tmp_path / "base")
     assert found.packages == (packages,)
     [(command, folders)] = asked
-    assert list(command[:5]) == [str(given), "-I", "-S", "-B", "-c"]
+    assert list(command[:5]) == [str(real), "-I", "-S", "-B", "-c"]
     assert list(command[6:]) == [str(tmp_path / "venv"), "false"]
     assert set(folders) == {tmp_path / "venv", tmp_path / "base"}
 
