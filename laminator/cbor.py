@@ -20,7 +20,7 @@ MAX_ITEMS = 2_000_000
 
 Key: TypeAlias = int | str
 Value: TypeAlias = (
-    int | float | str | bytes | bool | tuple["Value", ...] | dict["Key", "Value"] | None
+    int | float | str | bytes | bool | tuple["Value", ...] | Mapping["Key", "Value"] | None
 )
 Encodable: TypeAlias = (
     int

@@ -6,6 +6,7 @@ Integer keys are registered CWT and EAT claims (RFC 8392, RFC 9711): 10 eat_nonc
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from laminator import cbor
 from laminator.cbor import Encodable, Value
@@ -30,6 +31,7 @@ from laminator.claims import (
     Run,
     Workload,
 )
+from laminator.digest import Digest
 from laminator.errors import MalformedError
 from laminator.fields import (
     Fields,
@@ -52,6 +54,8 @@ MAX_METRIC_INTEGER = 2**53
 _NONCE_KEY, _IAT_KEY, _PROFILE_KEY = 10, 6, 265
 _MIN_NONCE, _MAX_NONCE = 8, 64
 _MAX_ARTIFACTS = 1000
+_MAX_EVIDENCE = 16
+_MAX_NAMESPACES = 16
 
 
 def parse_claims(data: bytes) -> Claims:
@@ -64,7 +68,7 @@ def parse_claims(data: bytes) -> Claims:
         run=fields.take("run", _run),
         workload=fields.take("workload", _workload),
         log=fields.take("log", _log),
-        evidence=fields.take("evidence", array(_evidence, least=1, most=16)),
+        evidence=fields.take("evidence", array(_evidence, least=1, most=_MAX_EVIDENCE)),
         isolation=fields.take("isolation", _isolation),
         inputs=fields.take("inputs", named(_artifact, most=_MAX_ARTIFACTS)),
         outputs=fields.take("outputs", named(_artifact, most=_MAX_ARTIFACTS)),
@@ -219,9 +223,16 @@ def _workload(value: Value, path: str) -> Workload:
 
 def _code(value: Value, path: str) -> Code:
     fields = Fields(value, path)
-    code = Code(fields.take("label", text), fields.take("digest", digest))
+    code = Code(fields.take("label", text), fields.take("digest", _sha256))
     fields.close()
     return code
+
+
+def _sha256(value: Value, path: str) -> Digest:
+    found = digest(value, path)
+    if found.algorithm != "sha-256":
+        raise malformed(path, "a digest by sha-256", value)
+    return found
 
 
 def _distributions(value: Value, path: str) -> Distributions:
@@ -257,7 +268,7 @@ def _isolation(value: Value, path: str) -> Isolation:
     fields = Fields(value, path)
     isolation = Isolation(
         separation=fields.take("separation", choice(*SEPARATIONS)),
-        namespaces=fields.take("namespaces", array(name, most=16)),
+        namespaces=fields.take("namespaces", array(name, most=_MAX_NAMESPACES)),
         no_new_privs=fields.take("no-new-privs", flag),
         attester_dumpable=fields.take("attester-dumpable", flag),
         network=fields.take("network", flag),
@@ -328,7 +339,7 @@ def _metric(value: Value, path: str) -> Value:
         case tuple():
             return array(_metric)(value, path)
         case dict():
-            return dict[cbor.Key, Value](named(_metric)(value, path).items())
+            return MappingProxyType(dict[cbor.Key, Value](named(_metric)(value, path).items()))
         case _:
             raise malformed(path, "text, a truth value, a finite number, or these nested", value)
 

@@ -1,13 +1,26 @@
 """What a result does not prove, in words: as much part of it as its verdict."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.policy import Policy
-from laminator.appraise.result import NOT_CHECKED, PASS, Caveat, Check, Trust
+from laminator.appraise.result import (
+    NOT_CHECKED,
+    PASS,
+    Caveat,
+    Check,
+    Trust,
+    VerificationResult,
+)
+from laminator.appraise.rules import selects
 from laminator.card import Card
-from laminator.claims import Claims, Isolation
+from laminator.claims import Claims, Isolation, Property
+
+MAX_INHERITED = 3
+
+# Parameters that a measurer finds in model and data, rather than is told.
+_FOUND = {"n", "correct", "slices", "classes", "classes-from", "decision", "features"}
 
 _LOW_COVERAGE = (
     "Measured by an attester whose code is not proven: its launch matches a reference value, but "
@@ -33,8 +46,9 @@ SENTENCES = {
     "says.",
     "plan.declared": "The plan's digest is in the card, but no trusted time-stamp shows that the "
     "plan was fixed before the work: it is declared.",
-    "runs.one-machine": "Run number {number} counts the wrapped runs that this one TPM started; "
-    "it says nothing about work without the wrapper or on other machines.",
+    "runs.one-machine": "At most {number} wrapped runs started on this TPM, since making and "
+    "enrolling it take numbers too; that says nothing about work without the wrapper or on other "
+    "machines.",
     "isolation.none": "Nothing separated the workload from the attester: every statement is at "
     "most the workload's own word.",
     "isolation.network": "The workload had network access: it can have used data that no digest "
@@ -47,8 +61,9 @@ SENTENCES = {
     "data.chosen-by-provider": "The data behind {names} was chosen by the provider: it is no "
     "reference value, and whether the model had seen it is not proven.",
     "data.parameters-chosen-by-provider": "How {names} was measured, such as which column holds "
-    "the labels, was chosen by the provider: no rule of the policy states its parameters.",
+    "the labels, was chosen by the provider: no rule of the policy that it meets states these.",
     "lineage.not-checked": "Cards that this one refers to were not given: {names}.",
+    "lineage.not-stated": "Where this model came from is not stated: no card is named for {names}.",
     "evidence.co-location": "That the pieces of evidence come from one machine is not proven.",
     "endorsements.not-checked": "The card's endorsements were not checked and count for nothing.",
 }
@@ -73,7 +88,7 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
         *_isolation(claims.isolation),
         *_statements(claims),
         *_data(claims, policy),
-        *_lineage(appraised.checks),
+        *_lineage(claims, appraised.checks),
         *_more(appraised.card),
     )
 
@@ -119,13 +134,41 @@ def _data(claims: Claims, policy: Policy) -> Iterator[Caveat]:
     names = {item.name for item in measured if chosen_by(item, claims, known) == "provider"}
     if names:
         yield _caveat("data.chosen-by-provider", names=", ".join(sorted(names)))
-    fixed = {rule.name for rule in policy.properties if rule.parameters}
-    free = {item.name for item in measured if item.parameters} - fixed
-    if free:
-        yield _caveat("data.parameters-chosen-by-provider", names=", ".join(sorted(free)))
+    free = [(item.name, sorted(_free_parameters(item, policy))) for item in measured]
+    said = dict.fromkeys(f"{name} ({', '.join(keys)})" for name, keys in free if keys)
+    if said:
+        yield _caveat("data.parameters-chosen-by-provider", names=", ".join(said))
 
 
-def _lineage(checks: tuple[Check, ...]) -> Iterator[Caveat]:
+def _free_parameters(item: Property, policy: Policy) -> set[str]:
+    """Return the parameters of `item` that no rule which selects it states."""
+    rules = [rule for rule in policy.properties if selects(rule, item)]
+    return set(item.parameters) - _FOUND - {key for rule in rules for key in rule.parameters}
+
+
+def inherited(parents: Iterable[VerificationResult]) -> tuple[Caveat, ...]:
+    """Return the caveats of the cards that one builds on, marked with the card that has them.
+
+    At most MAX_INHERITED for each code.
+    """
+    kept: dict[str, dict[Caveat, None]] = {}
+    for parent in parents:
+        for caveat in parent.caveats:
+            text = caveat.text if caveat.card else f"As of card {parent.card}: {caveat.text}"
+            same = kept.setdefault(caveat.code, {})
+            if len(same) < MAX_INHERITED:
+                same[Caveat(caveat.code, text, caveat.card or parent.card)] = None
+    return tuple(caveat for same in kept.values() for caveat in same)
+
+
+def _lineage(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
+    unstated = [
+        name
+        for name, artifact in claims.inputs.items()
+        if artifact.type == "model" and name not in (claims.cards or {})
+    ]
+    if unstated:
+        yield _caveat("lineage.not-stated", names=", ".join(sorted(unstated)))
     names = sorted(
         check.id.removeprefix("lineage.")
         for check in checks

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from laminator.appraise.policy import Policy, PropertyRule, References
 from laminator.appraise.rules import describe_selection
+from laminator.report.text import safe
 
 _COVERAGE = {
     "none": "nothing of the attester's own code has to match a reference value",
@@ -33,14 +34,17 @@ def _trust(policy: Policy) -> Iterator[str]:
         yield "A simulated root proves nothing against the owner of the simulated machine."
     yield f"Coverage is {policy.coverage} or more: {_COVERAGE[policy.coverage]}."
     if policy.coverage == "attester":
-        yield "Measured values count, since the attester's code is proven."
+        yield "No card reaches coverage attester in this version: every card is refused."
     elif policy.coverage_named:
         yield (
             f"Measured values count although coverage {policy.coverage} does not prove the "
             "attester's code: the policy names that coverage."
         )
     else:
-        yield "Measured values count only at coverage attester: the policy names no lower one."
+        yield (
+            "Measured values count only at coverage attester, which no card reaches in this "
+            "version: the policy names no lower one."
+        )
     if policy.authority == "independent":
         known = ", ".join(sorted(map(str, policy.independent_authorities))) or "none is named"
         yield f"The authority that certified the attestation key is independent: {known}."
@@ -94,6 +98,8 @@ def _rule(rule: PropertyRule) -> str:
         bounds.append(f"at least {rule.least:g}")
     if rule.most is not None:
         bounds.append(f"at most {rule.most:g}")
+    if rule.unit is not None:
+        bounds.append(f"in the unit {safe(rule.unit)}")
     asked = f"Every {describe_selection(rule)} is {' and '.join(bounds) or 'accepted'}"
     judged = {
         "interval": ", judged by the worse end of its interval, which it has to have",
@@ -101,4 +107,10 @@ def _rule(rule: PropertyRule) -> str:
     }
     default = ", judged by the worse end of its interval where it has one"
     how = judged.get(rule.bound or "", default) if bounds else ""
+    if bounds and rule.bound != "point":
+        how += f" (at confidence {rule.confidence:g} or more)"
+    if set(rule.sources) == {"external"}:
+        how += ", but no external value counts in this version"
+    elif "external" in rule.sources:
+        how += ", though no external value counts in this version"
     return f"{asked}{how}; {'there is at least one' if rule.required else 'there may be none'}."

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from laminator.appraise.result import Check, VerificationResult, failed, not_checked, passed
 from laminator.card import Card
-from laminator.claims import Claims
-from laminator.digest import Digest
+from laminator.claims import Artifact, Claims
 
 MAX_LINEAGE_DEPTH = 32
 """Cards on the longest way from a card that another one refers to down to the oldest."""
@@ -23,12 +22,6 @@ class Given(NamedTuple):
     cards: Mapping[bytes, tuple[Card, ...]]
     depths: Mapping[bytes, int]
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all inputs and outputs."""
-        claims = [candidates[0].claims for candidates in self.cards.values()]
-        return frozenset(name for each in claims for name in (*each.inputs, *each.outputs))
-
 
 def index_cards(cards: Iterable[Card]) -> Given:
     """Return the cards with their ids and depths."""
@@ -39,21 +32,55 @@ def index_cards(cards: Iterable[Card]) -> Given:
 
 
 def check_lineage(claims: Claims, given: Given, judge: Judge) -> Iterator[Check]:
-    """`lineage.<name>`: the card that made input <name> is accepted and has that very artifact."""
+    """`lineage.<name>`: the card that made input <name> is accepted and has that very artifact.
+
+    A model has to be the output of a training, a data set that of any card or what a datasheet
+    describes, a file that of any card; the types have to agree.
+    """
     for name, id_ in (claims.cards or {}).items():
         check_id = f"lineage.{name}"
         candidates = given.cards.get(id_, ())
         if given.depths.get(id_, 0) > MAX_LINEAGE_DEPTH:
             yield failed(check_id, f"more than {MAX_LINEAGE_DEPTH} cards deep")
         elif candidates:
-            yield _check_parent(check_id, claims.inputs[name].digest, candidates, judge)
+            yield _check_parent(check_id, claims.inputs[name], candidates, judge)
         else:
             yield not_checked(check_id, f"card {id_.hex()} was not given")
 
 
-def _check_parent(id_: str, digest: Digest, candidates: tuple[Card, ...], judge: Judge) -> Check:
-    if digest not in offered(candidates[0].claims):
-        return failed(id_, f"the card given does not vouch for {digest}")
+def check_given(judged: Iterable[Card], given: Given, unparsable: int) -> Iterator[Check]:
+    """`lineage.given`: every other card given is a card, and one that a judged card builds on."""
+    judged = tuple(judged)
+    strays = given.cards.keys() - _reached(judged, given)
+    problems = [f"{unparsable} of the other cards given cannot be read"] if unparsable else []
+    if strays:
+        problems.append(
+            f"no judged card builds on {', '.join(sorted(id_.hex() for id_ in strays))}"
+        )
+    if problems:
+        yield failed("lineage.given", "; ".join(problems))
+    elif given.cards.keys() - {card.id for card in judged}:
+        yield passed("lineage.given", "a judged card builds on every other card given")
+
+
+def _reached(judged: Iterable[Card], given: Given) -> set[bytes]:
+    """Return the ids of the judged cards and of all that they build on."""
+    reached: set[bytes] = set()
+    pending = [card.id for card in judged]
+    while pending:
+        id_ = pending.pop()
+        if id_ in given.cards and id_ not in reached:
+            reached.add(id_)
+            pending += (given.cards[id_][0].claims.cards or {}).values()
+    return reached
+
+
+def _check_parent(
+    id_: str, artifact: Artifact, candidates: tuple[Card, ...], judge: Judge
+) -> Check:
+    parent, digest = candidates[0].claims, artifact.digest
+    if not vouches(parent, artifact):
+        return failed(id_, f"the {parent.kind} card given did not make {artifact.type} {digest}")
     results = [judge(card) for card in candidates]
     if any(result.accepted for result in results):
         return passed(id_, f"an accepted {candidates[0].claims.kind} card vouches for {digest}")
@@ -76,9 +103,11 @@ def _depths(index: Mapping[bytes, tuple[Card, ...]]) -> dict[bytes, int]:
     return depths
 
 
-def offered(claims: Claims) -> frozenset[Digest]:
-    """Return the digests that a card vouches for: its outputs, and a datasheet's inputs."""
-    artifacts = [*claims.outputs.values()]
-    if claims.kind == "datasheet":
-        artifacts += claims.inputs.values()
-    return frozenset(artifact.digest for artifact in artifacts)
+def vouches(parent: Claims, artifact: Artifact) -> bool:
+    """Tell whether a card with these claims can say where `artifact` came from."""
+    offered: list[Artifact] = []
+    if artifact.type != "model" or parent.kind == "training":
+        offered += parent.outputs.values()
+    if artifact.type == "dataset" and parent.kind == "datasheet":
+        offered += parent.inputs.values()
+    return any((item.type, item.digest) == (artifact.type, artifact.digest) for item in offered)

@@ -39,6 +39,9 @@ AUTHORITIES = ("self-certified", "independent")
 BOUNDS = ("point", "interval")
 CHOOSERS = ("reference", "provider")
 
+DEFAULT_CONFIDENCE = 0.9
+"""Least confidence of an interval that a bound is judged by, where a rule says none."""
+
 # What a policy requires where it does not say otherwise, beyond what no policy can waive.
 DEFAULT_REQUIRE = ("ak.revocation",)
 DEFAULT_COVERAGE = "launch"
@@ -67,7 +70,8 @@ class PropertyRule(NamedTuple):
 
     `sources` are the words that count, `parameters` those that have to be as stated. `bound`
     "interval" asks for an interval and judges its worse end, "point" judges the value, None judges
-    the worse end where there is an interval.
+    the worse end where there is an interval. `unit` None stands for no unit, or "1"; `confidence`
+    is the least of an interval that is judged.
     """
 
     id: str
@@ -80,6 +84,8 @@ class PropertyRule(NamedTuple):
     bound: str | None = None
     required: bool = True
     parameters: Mapping[str, Scalar] = MappingProxyType({})
+    unit: str | None = None
+    confidence: float = DEFAULT_CONFIDENCE
 
 
 class Policy(NamedTuple):
@@ -220,6 +226,8 @@ def _references(value: Value, path: str) -> References:
 def _check_id(value: Value, path: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(_CHECK_ID, value):
         raise malformed(path, "the id of a check, such as ak.revocation", value)
+    if value.startswith("policy."):
+        raise malformed(path, "a check of the card; the policy's own rules always hold", value)
     return value
 
 
@@ -267,13 +275,32 @@ def _rule(value: Value, path: str) -> PropertyRule:
         bound=fields.optional("bound", choice(*BOUNDS)),
         required=_or(fields.optional("required", flag), True),
         parameters=_or(fields.optional("parameters", named(_scalar)), MappingProxyType({})),
+        unit=fields.optional("unit", text),
+        confidence=_or(
+            confidence := fields.optional("confidence", _confidence), DEFAULT_CONFIDENCE
+        ),
     )
     fields.close()
+    _check_rule(rule, path)
+    if confidence is not None and (rule.bound == "point" or rule.least is rule.most is None):
+        raise malformed(
+            f"{path}.confidence", "min or max beside it, and no point bound", confidence
+        )
+    return rule
+
+
+def _confidence(value: Value, path: str) -> float:
+    number = _number(value, path)
+    if not 0 < number < 1:
+        raise malformed(path, "a number between 0 and 1", value)
+    return number
+
+
+def _check_rule(rule: PropertyRule, path: str) -> None:
     if rule.least is not None and rule.most is not None and rule.least > rule.most:
         raise malformed(path, "min <= max", (rule.least, rule.most))
     if rule.bound is not None and rule.least is None and rule.most is None:
         raise malformed(f"{path}.bound", "min or max beside it", rule.bound)
-    return rule
 
 
 def _numbered(rules: tuple[PropertyRule, ...]) -> tuple[PropertyRule, ...]:

@@ -47,10 +47,15 @@ def not_checked(id_: str, detail: str) -> Check:
 
 
 class Caveat(NamedTuple):
-    """One thing that the result does not prove: a stable code and a sentence."""
+    """One thing that the result does not prove: a stable code and a sentence.
+
+    `card` is the id of the card that this one builds on and that the caveat is about, None for
+    the judged card itself.
+    """
 
     code: str
     text: str
+    card: str | None = None
 
 
 class Statement(NamedTuple):

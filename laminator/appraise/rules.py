@@ -12,17 +12,22 @@ from laminator.digest import Digest
 from laminator.report.text import safe
 
 PROVEN_COVERAGE = "attester"
+DIMENSIONLESS = "1"
 
 _CODE_REFERENCES = ("launch", "entry", "interpreter")
 
 
 class Findings(NamedTuple):
-    """What was found of one card before the policy is asked; `now` in seconds since 1970."""
+    """What was found of one card before the policy is asked; `now` in seconds since 1970.
+
+    `launch` is the digest of the launch that the evidence proves, whatever the claims say.
+    """
 
     claims: Claims
     trust: Trust
     checks: tuple[Check, ...]
     now: int
+    launch: Digest | None = None
 
 
 def check_policy(policy: Policy, findings: Findings) -> tuple[Check, ...]:
@@ -35,7 +40,7 @@ def check_policy(policy: Policy, findings: Findings) -> tuple[Check, ...]:
         *(check_required(id_, findings.checks) for id_ in policy.require),
         *check_nonce(policy, findings.checks),
         *check_age(policy, claims, findings.now),
-        *check_references(policy, claims),
+        *check_references(policy, findings),
         *check_artifacts(policy, claims),
         *check_data(policy, claims),
         *(check_property(rule, policy, findings) for rule in policy.properties),
@@ -95,19 +100,20 @@ def check_age(policy: Policy, claims: Claims, now: int) -> Iterator[Check]:
         yield (passed if age <= policy.maximum_age else failed)("policy.age", detail)
 
 
-def check_references(policy: Policy, claims: Claims) -> Iterator[Check]:
+def check_references(policy: Policy, findings: Findings) -> Iterator[Check]:
     """`policy.reference.<kind>`: measured code is a reference value, for each kind named."""
+    workload = findings.claims.workload
     found: Mapping[str, Digest | None] = {
-        "launch": claims.run.launch.digest,
-        "entry": claims.workload.entry.digest,
-        "interpreter": claims.workload.interpreter.digest,
+        "launch": findings.launch,
+        "entry": workload.entry.digest,
+        "interpreter": workload.interpreter.digest,
     }
     for kind in _CODE_REFERENCES:
         known: frozenset[Digest] = getattr(policy.references, kind)
         if known:
             digest = found[kind]
             verdict = passed if digest in known else failed
-            detail = f"{kind} {digest}, {len(known)} reference value(s)"
+            detail = f"{kind} {digest or 'not proven'}, {len(known)} reference value(s)"
             yield verdict(f"policy.reference.{kind}", detail)
 
 
@@ -147,7 +153,7 @@ def check_property(rule: PropertyRule, policy: Policy, findings: Findings) -> Ch
     Every selected property has to be in bounds: stating a second, better one does not help.
     """
     same_name = [item for item in findings.claims.properties if item.name == rule.name]
-    selected = [item for item in same_name if _selects(rule, item)]
+    selected = [item for item in same_name if selects(rule, item)]
     if not selected:
         verdict = failed if rule.required else not_applicable
         return verdict(rule.id, f"no {describe_selection(rule)}{_near_misses(same_name)}")
@@ -169,9 +175,11 @@ def describe_selection(rule: PropertyRule) -> str:
     return f"{' or '.join(rule.sources)} property {rule.name}{about}{measurers}{parameters}"
 
 
-def _selects(rule: PropertyRule, item: Property) -> bool:
+def selects(rule: PropertyRule, item: Property) -> bool:
+    """Tell whether `rule` is about `item`: its name, source, subject, measurer and parameters."""
     return (
-        item.source in rule.sources
+        item.name == rule.name
+        and item.source in rule.sources
         and set(rule.on) <= set(item.on)
         and (not rule.measurers or item.measurer in rule.measurers)
         and all(_same(item.parameters.get(key), value) for key, value in rule.parameters.items())
@@ -208,7 +216,22 @@ def _proven_enough(policy: Policy, trust: Trust) -> bool:
 
 
 def _problems(rule: PropertyRule, item: Property) -> Iterator[str]:
-    if rule.least is None and rule.most is None:
+    bounded = rule.least is not None or rule.most is not None
+    wanted_unit, unit = rule.unit or DIMENSIONLESS, item.unit or DIMENSIONLESS
+    if (bounded or rule.unit is not None) and unit != wanted_unit:
+        yield f"{_shown(item)}: the unit is {safe(unit)}, the rule is in {safe(wanted_unit)}"
+        return
+    if bounded:
+        yield from _out_of_bounds(rule, item)
+
+
+def _out_of_bounds(rule: PropertyRule, item: Property) -> Iterator[str]:
+    interval = item.interval if rule.bound != "point" else None
+    if interval is not None and interval.confidence < rule.confidence:
+        yield (
+            f"{_shown(item)}: the interval's confidence {interval.confidence:g} is below "
+            f"{rule.confidence:g}"
+        )
         return
     ends = _ends(rule, item)
     if ends is None:
@@ -237,5 +260,10 @@ def _ends(rule: PropertyRule, item: Property) -> tuple[float, float] | None:
 def _shown(item: Property) -> str:
     about = f" on {', '.join(item.on)}" if item.on else ""
     interval = item.interval
-    spread = "" if interval is None else f" [{interval.low:g}, {interval.high:g}]"
-    return safe(f"{item.name}{about} = {item.value!r}{spread}, {item.source}")
+    unit = "" if item.unit is None or item.unit == DIMENSIONLESS else f" {item.unit}"
+    spread = (
+        ""
+        if interval is None
+        else f" [{interval.low:g}, {interval.high:g}] at {interval.confidence:g}"
+    )
+    return safe(f"{item.name}{about} = {item.value!r}{unit}{spread}, {item.source}")

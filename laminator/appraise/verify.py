@@ -1,16 +1,16 @@
 """Verifying cards: bytes in, a result out, with everything that decides it as an argument."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NotRequired, TypedDict, Unpack
 
 from laminator.appraise.artifacts import check_artifacts
-from laminator.appraise.caveats import Appraised, caveats
+from laminator.appraise.caveats import Appraised, caveats, inherited
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
-from laminator.appraise.lineage import check_lineage, index_cards
+from laminator.appraise.lineage import check_given, check_lineage, index_cards
 from laminator.appraise.policy import BUILT_IN, Policy
 from laminator.appraise.result import (
     Check,
@@ -56,8 +56,9 @@ class Given(TypedDict):
 class Question(NamedTuple):
     """Everything that decides the result of a card.
 
-    `names` are those of all given cards' inputs and outputs. `judged` holds the results of cards
-    met in lineage, by object, so that each is judged once in one call.
+    `names` are those of the judged cards' inputs and outputs, `given` the checks of what was given
+    beside them. `judged` holds the results of cards met in lineage, by object, so that each is
+    judged once in one call.
     """
 
     policy: Policy
@@ -65,6 +66,7 @@ class Question(NamedTuple):
     cards: GivenCards
     names: frozenset[str]
     judged: dict[int, VerificationResult]
+    given: tuple[Check, ...] = ()
     nonce: bytes | None = None
     artifacts: Mapping[str, Digest] = {}
 
@@ -86,14 +88,17 @@ def verify_all(
     _check_names(given)
     _check_time(given["now"])
     parsed = tuple(map(_parse, cards))
-    others = map(_parse, given.get("other_cards", ()))
-    index = index_cards(card for card in (*parsed, *others) if isinstance(card, Card))
+    others = tuple(map(_parse, given.get("other_cards", ())))
+    judged = [card for card in parsed if isinstance(card, Card)]
+    known = [card for card in others if isinstance(card, Card)]
+    index = index_cards((*judged, *known))
     question = Question(
         policy=policy,
         setting=Setting(given["trust"], given["now"], {}),
         cards=index,
-        names=index.names,
+        names=frozenset(name for card in judged for name in _names(card.claims)),
         judged={},
+        given=tuple(check_given(judged, index, len(others) - len(known))),
         nonce=given.get("nonce"),
         artifacts=given.get("artifacts", {}),
     )
@@ -101,6 +106,10 @@ def verify_all(
         verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
         for card in parsed
     )
+
+
+def _names(claims: Claims) -> tuple[str, ...]:
+    return (*claims.inputs, *claims.outputs)
 
 
 def _check_names(given: Mapping[str, object]) -> None:
@@ -137,20 +146,20 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
         *check_log(card, evidence.counter_attest),
         *check_claims(card.claims, question.nonce, question.setting.now),
         *check_artifacts(card.claims, question.artifacts, question.names),
+        *question.given,
         *_check_lineage(card, question),
         *_check_endorsements(card),
     )
     trust = _appraise_trust(evidence, question.policy)
-    return _conclude(Appraised(card, trust, checks), evidence.required, question)
+    return _conclude(Appraised(card, trust, checks), evidence, question)
 
 
-def _conclude(
-    appraised: Appraised, evidence_required: tuple[str, ...], question: Question
-) -> VerificationResult:
+def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> VerificationResult:
     policy, claims = question.policy, appraised.card.claims
     now = int(question.setting.now.timestamp())
-    rules = check_policy(policy, RuleFindings(claims, appraised.trust, appraised.checks, now))
-    required = tuple(dict.fromkeys((*REQUIRED, *evidence_required, *policy.require)))
+    found = RuleFindings(claims, appraised.trust, appraised.checks, now, evidence.launch)
+    rules = check_policy(policy, found)
+    required = tuple(dict.fromkeys((*REQUIRED, *evidence.required, *policy.require)))
     checks = (*appraised.checks, *rules)
     verdict = verdict_of(checks, required)
     accepted = verdict == "accepted"
@@ -164,7 +173,7 @@ def _conclude(
         checks=(*checks, *missing_checks(checks, required)),
         required=required,
         statements=_statements(claims, appraised.trust, policy) if accepted else (),
-        caveats=caveats(appraised, policy),
+        caveats=(*caveats(appraised, policy), *inherited(_parents(appraised.card, question))),
     )
 
 
@@ -201,7 +210,9 @@ def _appraise_trust(evidence: Findings, policy: Policy) -> Trust:
 
 
 def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
-    below = question._replace(policy=question.policy.for_lineage(), nonce=None, artifacts={})
+    below = question._replace(
+        policy=question.policy.for_lineage(), nonce=None, artifacts={}, given=()
+    )
 
     def judge(parent: Card) -> VerificationResult:
         if id(parent) not in below.judged:
@@ -209,6 +220,13 @@ def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
         return below.judged[id(parent)]
 
     return tuple(check_lineage(card.claims, question.cards, judge))
+
+
+def _parents(card: Card, question: Question) -> Iterator[VerificationResult]:
+    """Yield an accepted result for each card that `card` builds on, as judged before."""
+    for id_ in dict.fromkeys((card.claims.cards or {}).values()):
+        results = [question.judged.get(id(each)) for each in question.cards.cards.get(id_, ())]
+        yield from [result for result in results if result is not None and result.accepted][:1]
 
 
 def _check_endorsements(card: Card) -> tuple[Check, ...]:

@@ -16,9 +16,10 @@ import laminator
 from laminator.appraise.lineage import MAX_LINEAGE_DEPTH
 from laminator.appraise.result import VerificationResult
 from laminator.card import ConceptualMessage, binding, encode_card, parse_card
-from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
+from laminator.claims import Artifact, Claims, Code, EvidenceRef, Isolation, LogSummary, Property
 from laminator.claims_codec import encode_claims
-from laminator.digest import sha256
+from laminator.digest import Digest, sha256
+from laminator.errors import MalformedError
 from laminator.eventlog import START_QUOTE_RECORDS, Record, replay, start_quote_binding
 from laminator.evidence.tpm_structures import Attest
 
@@ -230,9 +231,23 @@ def test_artifact_that_the_card_does_not_name_is_rejected() -> None:
 
 def test_artifact_of_another_given_card_does_not_apply() -> None:
     other = forge.card_bytes(world(outputs=MappingProxyType({"x": claims().inputs["model"]})))
-    result = judge(world(), artifacts={"x": sha256(b"model")}, other_cards=[other])
-    assert verdict_of(result, "artifact.x") == "not-applicable"
-    assert result.accepted
+    results = laminator.verify_all(
+        [forge.card_bytes(world()), other],
+        POLICY,
+        trust=forge.machine().trust,
+        now=forge.NOW,
+        artifacts={"x": sha256(b"model")},
+    )
+    assert [verdict_of(result, "artifact.x") for result in results] == ["not-applicable", "pass"]
+    assert all(result.accepted for result in results)
+
+
+def test_artifact_that_only_a_lineage_card_names_is_rejected() -> None:
+    outputs = MappingProxyType({"weights": claims().inputs["model"]})
+    training = forge.card_bytes(_training(outputs=outputs))
+    held = {"weights": sha256(b"the verifier's own model")}
+    result = judge(_evaluation_of(training), artifacts=held, other_cards=[training])
+    assert obstacles(result) == {"artifact.weights"}
 
 
 # Lineage.
@@ -285,8 +300,85 @@ def test_broken_copy_does_not_hide_an_accepted_card() -> None:
     honest = _training()
     broken = forge.card_bytes(honest._replace(end=honest.end._replace(extra_data=bytes(32))))
     training = forge.card_bytes(honest)
-    result = judge(_evaluation_of(training), other_cards=[broken, b"no card", training])
+    result = judge(_evaluation_of(training), other_cards=[broken, training])
     assert result.accepted
+
+
+def test_other_card_that_cannot_be_read_is_rejected() -> None:
+    training = forge.card_bytes(_training())
+    result = judge(_evaluation_of(training), other_cards=[training, b"no card"])
+    assert obstacles(result) == {"lineage.given"}
+
+
+def test_other_card_that_nothing_builds_on_is_rejected() -> None:
+    training = forge.card_bytes(_training())
+    assert obstacles(judge(world(), other_cards=[training])) == {"lineage.given"}
+    honest = judge(_evaluation_of(training), other_cards=[training])
+    assert verdict_of(honest, "lineage.given") == "pass"
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "in_inputs"),
+    [
+        ("datasheet", "model", True),
+        ("datasheet", "model", False),
+        ("evaluation", "model", False),
+        ("training", "file", False),
+        ("training", "dataset", False),
+    ],
+)
+def test_lineage_of_a_card_that_did_not_make_the_model(
+    kind: str, type_: str, in_inputs: bool
+) -> None:
+    some = MappingProxyType({"it": Artifact(type_, sha256(b"model"), 5, 1)})
+    none = MappingProxyType[str, Artifact]({})
+    inputs, outputs = (some, none) if in_inputs else (none, some)
+    parent = forge.card_bytes(_training(kind=kind, inputs=inputs, outputs=outputs))
+    result = judge(_evaluation_of(parent), other_cards=[parent])
+    assert obstacles(result) == {"lineage.model"}
+
+
+def _data_parent(kind: str, type_: str, made: bool) -> VerificationResult:
+    some = MappingProxyType({"it": Artifact(type_, sha256(b"data"), 4, 1)})
+    none = MappingProxyType[str, Artifact]({})
+    inputs, outputs = (none, some) if made else (some, none)
+    parent = forge.card_bytes(_training(kind=kind, inputs=inputs, outputs=outputs))
+    evaluation = world(cards=MappingProxyType({"test": parse_card(parent).id}))
+    return judge(evaluation, other_cards=[parent])
+
+
+def test_lineage_of_data() -> None:
+    assert _data_parent("datasheet", "dataset", made=False).accepted
+    assert _data_parent("training", "dataset", made=True).accepted
+    refused = [
+        _data_parent("training", "dataset", made=False),
+        _data_parent("datasheet", "file", made=False),
+        _data_parent("training", "file", made=True),
+    ]
+    assert [obstacles(result) for result in refused] == [{"lineage.test"}] * 3
+
+
+def test_model_of_unstated_origin_is_a_caveat() -> None:
+    training = forge.card_bytes(_training())
+    linked = judge(_evaluation_of(training), other_cards=[training])
+    assert "lineage.not-stated" not in {each.code for each in linked.caveats if not each.card}
+    assert "lineage.not-stated" in {caveat.code for caveat in judge(world()).caveats}
+
+
+def test_caveats_of_a_parent_are_the_childs_too() -> None:
+    weak = claims().isolation._replace(network=True)
+    training = forge.card_bytes(_training(isolation=weak))
+    result = judge(_evaluation_of(training), other_cards=[training])
+    id_ = f"sha-256:{parse_card(training).id.hex()}"
+    (caveat,) = (each for each in result.caveats if each.code == "isolation.network")
+    assert caveat.card == id_
+    assert caveat.text.startswith(f"As of card {id_}: ")
+
+
+def test_launch_that_only_the_claims_state_is_no_reference_value() -> None:
+    run = claims().run._replace(launch=forge.LAUNCH._replace(type="boot"))
+    result = judge(world(run=run), POLICY._replace(coverage="none"))
+    assert "policy.reference.launch" in obstacles(result)
 
 
 def test_inputs_of_a_training_are_not_its_word() -> None:
@@ -329,3 +421,14 @@ def test_lineage_has_a_depth() -> None:
     verdicts = [result.accepted for result in results]
     assert verdicts[:-1] == [True] * (MAX_LINEAGE_DEPTH + 1)
     assert obstacles(results[-1]) == {"lineage.start"}
+
+
+@pytest.mark.parametrize("part", ["entry", "interpreter"])
+def test_code_digest_by_another_hash_is_no_card(part: str) -> None:
+    workload = claims().workload
+    code = Code("x", Digest("sha-384", bytes(48)))
+    changed = {"entry": workload.entry, "interpreter": workload.interpreter, part: code}
+    odd = workload._replace(entry=changed["entry"], interpreter=changed["interpreter"])
+    with pytest.raises(MalformedError) as caught:
+        encode_claims(claims(workload=odd))
+    assert caught.value.code == "field.type"

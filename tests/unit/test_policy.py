@@ -79,6 +79,12 @@ def test_documented_example() -> None:
         ('version = 1\ncoverage = "full"', "policy.coverage"),
         ('version = 1\nrequire = ["revocation"]', "policy.require"),
         ('version = 1\nrequire = ["ak.*"]', "policy.require"),
+        ('version = 1\nrequire = ["policy.root"]', "own rules always hold"),
+        (f"version = 1\n{RULE}min = 0\nconfidence = 1", "confidence"),
+        (f"version = 1\n{RULE}min = 0\nconfidence = true", "confidence"),
+        (f"version = 1\n{RULE}confidence = 0.9", "confidence"),
+        (f'version = 1\n{RULE}min = 0\nbound = "point"\nconfidence = 0.9', "confidence"),
+        (f"version = 1\n{RULE}unit = 1", "unit"),
         ("version = 1\nnonce = true", "policy.nonce"),
         ('version = 1\nmaximum-age = "30"', "policy.maximum-age"),
         ('version = 1\nmaximum-age = "0d"', "policy.maximum-age"),
@@ -206,7 +212,7 @@ def test_explain_says_everything_asked() -> None:
         f"The artifact model is {A}.",
         "independent: ",
         "measured property accuracy on test by laminator.properties.performance.accuracy/1",
-        "with labels column:label is at least 0.9, judged by the worse end of its interval, which",
+        "with labels column:label is at least 0.9 and in the unit 1, judged by the worse end",
         "there is at least one",
     ):
         assert expected in said
@@ -217,7 +223,9 @@ def test_explain_says_everything_asked() -> None:
     [
         ("", "Measured values count only at coverage attester"),
         ('coverage = "launch"', "the policy names that coverage"),
-        ('coverage = "attester"', "the attester's code is proven"),
+        ('coverage = "attester"', "No card reaches coverage attester in this version"),
+        (RULE.replace("reported", "external"), "no external value counts"),
+        (f'{RULE}unit = "%"', "in the unit %"),
         ('roots = ["simulated"]', "proves nothing against the owner"),
         ("require = []", "a revoked key is accepted"),
         ("", "an old card is accepted like a new one"),

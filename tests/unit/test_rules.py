@@ -1,5 +1,6 @@
 """The rules of a policy over whole cards."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import forge
@@ -8,7 +9,8 @@ from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
 import laminator
 from laminator.appraise.policy import Policy
-from laminator.claims import Property
+from laminator.cbor import Value
+from laminator.claims import Interval, Property
 from laminator.digest import Digest, sha256
 
 
@@ -67,7 +69,32 @@ def test_parameters_that_no_rule_states_are_a_caveat() -> None:
 
     code = "data.parameters-chosen-by-provider"
     assert code in codes(POLICY)
-    assert code not in codes(_rules(ACCURACY + "parameters = { n = 4 }"))
+    assert code in codes(_rules(ACCURACY + "parameters = { n = 4 }"))
+    assert code not in codes(_rules(ACCURACY + 'parameters = { rule = "argmax" }'))
+    elsewhere = 'required = false\non = "predictions"\nparameters = { rule = "argmax" }'
+    assert code in codes(_rules(ACCURACY + elsewhere))
+
+
+@pytest.mark.parametrize("rule", ["min = 0.3", 'unit = "1"', 'min = 0.3\nunit = "nats"'])
+def test_value_in_another_unit(rule: str) -> None:
+    (measured,) = (item for item in claims().properties if item.source == "measured")
+    drafted = world(properties=(measured._replace(unit="%"),))
+    result = judge(drafted, _rules(ACCURACY + rule))
+    assert obstacles(result) == {"policy.property.accuracy"}
+    assert "0.75 %" in next(check.detail for check in result.failures())
+    assert judge(drafted, _rules(ACCURACY + 'min = 0.3\nunit = "%"')).accepted
+    assert judge(drafted, _rules(ACCURACY)).accepted
+
+
+def test_interval_of_little_confidence() -> None:
+    (measured,) = (item for item in claims().properties if item.source == "measured")
+    sure = measured._replace(interval=Interval(0.75, 0.75, 1e-9, "wilson"))
+    drafted = world(properties=(sure,))
+    policy = _rules(ACCURACY + "min = 0.3")
+    assert obstacles(judge(drafted, policy)) == {"policy.property.accuracy"}
+    assert judge(drafted, _rules(ACCURACY + 'min = 0.3\nbound = "point"')).accepted
+    strict = _rules(ACCURACY + "min = 0.3\nconfidence = 0.99")
+    assert obstacles(judge(world(), strict)) == {"policy.property.accuracy"}
 
 
 def test_external_values_meet_no_rule_yet() -> None:
@@ -175,3 +202,15 @@ def test_nothing_measured_has_no_data_to_choose() -> None:
     policy = POLICY._replace(data_chosen_by="reference")
     result = judge(world(properties=reported), policy)
     assert verdict_of(result, "policy.data-chosen-by") == "not-applicable"
+
+
+def test_nested_values_of_a_result_cannot_be_changed() -> None:
+    nested: Value = {"a": {"b": (1, {"c": 2})}}
+    odd = Property("odd", nested, "reported", "x", parameters=MappingProxyType({"p": nested}))
+    (statement,) = judge(world(properties=(odd,))).statements
+    for value in (statement.value, statement.parameters["p"]):
+        assert value == nested
+        assert isinstance(value, Mapping)
+        for each in (value, value["a"]):
+            with pytest.raises(TypeError):
+                each["new"] = 1  # type: ignore[index]

@@ -148,7 +148,7 @@ def test_simulated_launch_proves_nothing_on_a_real_tpm() -> None:
     card = forge.card_bytes(drafted._replace(machine=machine._replace(certificates=certificates)))
     result = judge(card, POLICY._replace(roots=("tpm",)), trust=trust)
     assert result.trust[:2] == ("tpm", "none")
-    assert obstacles(result) == {"policy.coverage"}
+    assert obstacles(result) == {"policy.coverage", "policy.reference.launch"}
 
 
 def test_no_launch_gives_no_coverage() -> None:
