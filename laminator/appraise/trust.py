@@ -90,6 +90,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         with _doubtful_is_malformed():
             certificate = x509.load_der_x509_certificate(der)
             _touch_certificate(certificate)
+            _check_whole_bytes(der, certificate.signature)
     except _NOT_X509 as error:
         raise MalformedError("x509.certificate", "not an X.509 v3 certificate") from error
     return certificate
@@ -101,6 +102,7 @@ def parse_crl(der: bytes) -> x509.CertificateRevocationList:
         with _doubtful_is_malformed():
             crl = x509.load_der_x509_crl(der)
             _touch_crl(crl)
+            _check_whole_bytes(der, crl.signature)
     except _NOT_X509 as error:
         raise MalformedError("x509.crl", "not a certificate revocation list") from error
     return crl
@@ -154,6 +156,12 @@ def add_anchor(store: str, kind: str, file: str) -> Anchor:
 def _doubtful_is_malformed() -> "warnings.catch_warnings[None]":
     """Refuse what cryptography only warns of, such as a country's name of more than two letters."""
     return warnings.catch_warnings(action="error", category=UserWarning)
+
+
+def _check_whole_bytes(der: bytes, signature: bytes) -> None:
+    """Refuse a signature with unused bits, which the library takes for the one without them."""
+    if not der.endswith(b"\x00" + signature):
+        raise ValueError("a signature with unused bits")
 
 
 def _touch_certificate(certificate: x509.Certificate) -> None:

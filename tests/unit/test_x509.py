@@ -330,6 +330,17 @@ def test_an_attestation_key_cannot_certify_another() -> None:
     no_chain(verify_ak_certificate(carried, der_spki(key.public_key()), chain.trust, NOW))
 
 
+def test_a_signature_with_unused_bits_is_malformed() -> None:
+    chain = Chain()
+    for made in (chain.leaf, pki.crl(chain.ca)):
+        der = bytearray(made.public_bytes(Encoding.DER))
+        place = der.rindex(b"\x00" + made.signature)
+        parse = parse_certificate if made is chain.leaf else parse_crl
+        der[place], der[-1] = 1, der[-1] & 0xFE
+        with pytest.raises(MalformedError):
+            parse(bytes(der))
+
+
 @given(bit=st.integers(min_value=0))
 @settings(deadline=None)
 def test_any_flipped_bit_of_the_leaf_is_rejected(bit: int) -> None:
