@@ -20,6 +20,9 @@ GPU_DEVICES = ("nvidia*", "dri", "kfd")
 _GPU_FOLDERS = ("/sys/bus/pci", "/sys/class/drm", "/sys/class/kfd", "/sys/dev/char", "/sys/module")
 _TMP = Path("/tmp")  # noqa: S108 - the workload's own
 _BROAD = tuple(map(Path, ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root")))  # noqa: S108
+_CLOSED = tuple(map(Path, ("/dev", "/proc", "/run", "/sys")))
+_STATE = tuple(map(Path, ("/var", "/var/lib")))
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only named
 
 
 class Bind(NamedTuple):
@@ -108,23 +111,33 @@ def system_filesystem(*, network: bool = False) -> Filesystem:
 
 
 def folder_binds(folders: Sequence[Path], *, home: Path | None = None) -> Filesystem:
-    """Show `folders` read-only under their real paths.
+    """Show `folders` (or files) read-only under their real paths.
 
     Of a folder that is too broad (`is_broad`) only bin and lib* are shown: it is the prefix of a
-    Python installation.
+    Python installation. Nothing is shown of the machine's own state and devices.
     """
     binds = []
     for folder in folders:
         real = folder.resolve()
         parts = [*real.glob("bin"), *real.glob("lib*")] if is_broad(real, home) else [real]
-        binds += [Bind(part, part) for part in parts if part.exists() and not in_system(part)]
+        parts = [
+            part for part in parts if (part.is_dir() or part.is_file()) and not _is_closed(part)
+        ]
+        binds += [Bind(part, part) for part in parts if not in_system(part)]
     return Filesystem(read_only=tuple(binds))
 
 
 def is_broad(folder: Path, home: Path | None = None) -> bool:
-    """Say whether `folder` is a home, holds one, or is a place that everybody shares."""
+    """Say whether `folder` is a home, holds one, or is the machine's or shared by everybody."""
     homes = [*_own_home(), *([home.resolve()] if home is not None else [])]
-    return folder in _BROAD or any(one.is_relative_to(folder) for one in homes)
+    above = any(one.is_relative_to(folder) for one in homes)
+    return folder in _BROAD or above or _is_closed(folder)
+
+
+def _is_closed(folder: Path) -> bool:
+    """Say whether `folder` holds the machine's state, sockets or devices."""
+    inside = any(folder.is_relative_to(one) for one in _CLOSED)
+    return folder in _STATE or (inside and _SHARED_MEMORY not in folder.parents)
 
 
 def _own_home() -> Iterator[Path]:

@@ -14,7 +14,7 @@ from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
-from laminator.run.filesystem import Filesystem
+from laminator.run.filesystem import Filesystem, is_broad
 from laminator.run.outcome import InterruptedRunError
 from laminator.run.pinned import pin, pin_code
 from laminator.run.places import (
@@ -29,6 +29,7 @@ from laminator.run.places import (
     workload_filesystem,
 )
 from laminator.run.private_copy import store
+from laminator.run.progress import tell
 from laminator.run.sandbox import (
     NAMESPACES,
     OTHER_USER,
@@ -70,6 +71,9 @@ def plan_workload(started: StartedRun) -> Plan:
         hidden=tuple(path for path in (started.place, attester_copy()) if path is not None),
         network=request.network,
     )
+    for source in code.interpreter.sources:
+        if is_broad(source.resolve(), paths.home):
+            tell(f"{shown(str(source))}, named in a .pth file, is not shown to the work")
     places = started.place / "outputs"
     places.mkdir()
     match started.sandbox.separation:

@@ -214,7 +214,8 @@ def code_copies(request: Request) -> list[Path]:
 def _visible(request: Request) -> Filesystem:
     """Return what the workload sees before any place is made."""
     interpreter = request.interpreter
-    folders = [*interpreter.prefixes, *interpreter.packages, *interpreter.sources]
+    sources = (path for path in interpreter.sources if not is_broad(path.resolve(), request.home))
+    folders = [*interpreter.prefixes, *interpreter.packages, *sources]
     script_folder = trace(request.script.given).real.parent
     if not is_broad(script_folder, request.home):
         folders.insert(0, script_folder)

@@ -241,6 +241,29 @@ def test_broad_folders(machine: Machine) -> None:
     assert not is_broad(machine.project, machine.home)
 
 
+CLOSED = ("/run", "/proc", "/var", "/", "/etc", "/dev", "/sys", "/home", "/root", "/tmp")  # noqa: S108
+
+
+@needs_namespaces
+@pytest.mark.parametrize("path", [*CLOSED, "/var/lib", "/dev/shm", "/proc/self", "/run/.."])  # noqa: S108
+def test_a_pth_line_does_not_open_the_machine(machine: Machine, path: str) -> None:
+    """Whatever a .pth file or an interpreter's answer names: the machine itself is not shown."""
+    before = machine.plan(machine.request()).filesystem.read_only
+    shutil.rmtree(machine.private)
+    machine.private.mkdir()
+    named = machine.request(sources=(Path(path),), prefixes=(Path(path),))
+    added = set(machine.plan(named).filesystem.read_only) - set(before)
+    assert all(bind.target.name.startswith(("bin", "lib")) for bind in added)
+    assert not any(bind.target.is_relative_to("/var") for bind in added)
+
+
+def test_a_socket_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)
+        server.bind("s")
+    assert folder_binds([tmp_path / "s"]).read_only == ()
+
+
 def test_gpus_are_shown_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.glob
 
