@@ -5,9 +5,10 @@ to 127 contraindicated. A relying party that reads the vector knows no policy of
 simulated root is contraindicated here even where a policy accepts it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from laminator.appraise.result import FAIL, PASS, VerificationResult
+from laminator.appraise.check import FAIL, PASS, Check, Trust
 
 NO_CLAIM = 0
 TRUSTED = 2
@@ -34,42 +35,42 @@ class Vector(NamedTuple):
     sourced_data: int = NO_CLAIM
 
 
-def trustworthiness(result: VerificationResult) -> dict[str, object]:
-    """Return ``{"status": tier, "vector": {claim: number}}`` for a result."""
-    vector = _vector(result)
+def trustworthiness(trust: Trust, checks: Sequence[Check], *, accepted: bool) -> dict[str, object]:
+    """Return ``{"status": tier, "vector": {claim: number}}`` for what was found of a card."""
+    vector = _vector(trust, checks)
+    status = _status(max(vector), trust) if accepted else "contraindicated"
     return {
-        "status": _status(result, vector),
+        "status": status,
         "vector": {key.replace("_", "-"): value for key, value in vector._asdict().items()},
     }
 
 
-def _vector(result: VerificationResult) -> Vector:
+def _vector(trust: Trust, checks: Sequence[Check]) -> Vector:
     broken = any(
-        check.verdict == FAIL and check.id.startswith(_BROKEN_EVIDENCE) for check in result.checks
+        check.verdict == FAIL and check.id.startswith(_BROKEN_EVIDENCE) for check in checks
     )
-    if broken or result.trust.root == "none":
+    if broken or trust.root == "none":
         return Vector(instance_identity=CRYPTO_FAILED, hardware=CRYPTO_FAILED)
-    simulated = result.trust.root == "simulated"
+    simulated = trust.root == "simulated"
     return Vector(
         instance_identity=UNRECOGNIZED if simulated else TRUSTED,
         hardware=UNRECOGNIZED if simulated else TRUSTED,
-        executables=NO_CLAIM if result.trust.coverage == "none" else UNRECOGNIZED_AT_RUN_TIME,
-        sourced_data=_sourced_data(result),
+        executables=NO_CLAIM if trust.coverage == "none" else UNRECOGNIZED_AT_RUN_TIME,
+        sourced_data=_sourced_data(checks),
     )
 
 
-def _sourced_data(result: VerificationResult) -> int:
+def _sourced_data(checks: Sequence[Check]) -> int:
     """Judge the cards that this one builds on; at best a warning, since their code is unproven."""
-    verdicts = {check.verdict for check in result.checks if check.id.startswith("lineage.")}
+    verdicts = {check.verdict for check in checks if check.id.startswith("lineage.")}
     if FAIL in verdicts:
         return CONTRAINDICATED
     return WARNED_SOURCES if verdicts == {PASS} else NO_CLAIM
 
 
-def _status(result: VerificationResult, vector: Vector) -> str:
-    worst = max(vector)
-    if not result.accepted or worst >= _CONTRAINDICATED:
+def _status(worst: int, trust: Trust) -> str:
+    if worst >= _CONTRAINDICATED:
         return "contraindicated"
     if worst >= _WARNING:
         return "warning"
-    return "none" if result.trust.coverage == "none" else "affirming"
+    return "none" if trust.coverage == "none" else "affirming"

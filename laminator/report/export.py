@@ -1,34 +1,12 @@
-"""A result, and an unverified card, as plain JSON values."""
+"""Statements, and an unverified card, as plain JSON values."""
 
 from collections.abc import Mapping
 
-from laminator.appraise.ar4si import trustworthiness
-from laminator.appraise.result import Statement, VerificationResult
+from laminator.appraise.check import Statement
 from laminator.card import Card, ConceptualMessage
 from laminator.cbor import Value
 from laminator.claims import Interval
 from laminator.digest import Digest
-
-RESULT_FORMAT = "laminator-verification-result-v1"
-
-
-def result_to_json(result: VerificationResult) -> dict[str, object]:
-    """Return `result` after docs/verification-result.schema.json."""
-    return {
-        "format": RESULT_FORMAT,
-        "verdict": result.verdict,
-        "card": result.card,
-        "kind": result.kind,
-        "policy": result.policy,
-        "judged-at": result.judged_at.isoformat(),
-        **result.trust._asdict(),
-        "checks": [check._asdict() for check in result.checks],
-        "required": list(result.required),
-        "failures": list(dict.fromkeys(check.id for check in result.failures())),
-        "properties": [_statement(statement) for statement in result.statements],
-        "caveats": [caveat._asdict() for caveat in result.caveats],
-        "ar4si": trustworthiness(result),
-    }
 
 
 def value_to_json(value: object) -> object:
@@ -50,7 +28,8 @@ def value_to_json(value: object) -> object:
             return value
 
 
-def _statement(statement: Statement) -> dict[str, object]:
+def statement_to_json(statement: Statement) -> dict[str, object]:
+    """Return a statement of a result after docs/verification-result.schema.json."""
     return {
         "name": statement.name,
         "value": value_to_json(statement.value),
