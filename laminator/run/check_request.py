@@ -6,6 +6,7 @@ from pathlib import Path
 from laminator.errors import UsageError, shown
 from laminator.measure.environment import check_binary
 from laminator.run.command import find_script
+from laminator.run.disclosure import PRIVATE_SUFFIX
 from laminator.run.request import RunRequest
 
 
@@ -55,19 +56,34 @@ def _check_names(request: RunRequest) -> None:
 
 def _check_targets(request: RunRequest) -> None:
     """Check that the card and the outputs can be written, and lie in nobody's way."""
-    targets = {**request.outputs, "card": request.card}
-    for name, given in targets.items():
-        path = Path(given)
-        folder = path.parent if name == "card" else _existing(path)
+    card = Path(request.card)
+    files = {
+        "the card": card,
+        "the card's private file": card.with_name(card.name + PRIVATE_SUFFIX),
+    }
+    outputs = {name: Path(path) for name, path in request.outputs.items()}
+    used = _used(request)
+    for name, path in {**outputs, **files}.items():
+        folder = path.parent if name in files else _existing(path)
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             message = f"cannot write {name} into {shown(str(folder))}: no folder to write to"
             raise UsageError("request.target", message)
-        for other_name, other in {**request.inputs, **targets}.items():
-            if other_name != name and _clash(name, path, Path(other)):
+        others = {**used, **outputs, **files}
+        for other_name, other in others.items():
+            if other_name != name and _clash(path, other, whole=name in files):
                 message = f"{name} and {other_name} are the same place, or one is in the other"
                 raise UsageError("request.overlap", message)
-    if Path(request.card).is_dir():
+    if card.is_dir():
         raise UsageError("request.card", f"the card {shown(request.card)} is a folder")
+
+
+def _used(request: RunRequest) -> dict[str, Path]:
+    """Return the files that the run reads, by what they are."""
+    script = Path(request.cwd, request.argv[request.script])
+    used = {"the script": script, "the interpreter": Path(request.argv[0])}
+    used |= {} if request.plan is None else {"the plan": Path(request.plan)}
+    used |= {f"the card of {name}": Path(path) for name, path in request.cards.items()}
+    return used | {name: Path(path) for name, path in request.inputs.items()}
 
 
 def _existing(path: Path) -> Path:
@@ -75,9 +91,9 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in path.parents if folder.exists())
 
 
-def _clash(name: str, path: Path, other: Path) -> bool:
-    """Say whether two places overlap; the card, which the work never sees, may lie in a folder."""
+def _clash(path: Path, other: Path, *, whole: bool) -> bool:
+    """Say whether two places overlap; or are one, for a card, which may lie in a folder."""
     path, other = path.resolve(), other.resolve()
-    if name == "card":
+    if whole:
         return path == other
     return path.is_relative_to(other) or other.is_relative_to(path)

@@ -290,9 +290,22 @@ def _children(pid: int) -> list[int]:
         (("--input=a=data.csv", "--output=b=data.csv"), "the same place"),
         (("--output=b=train.card",), "the same place"),
         (("--output=b=data.csv/model.bin",), "no folder to write to"),
+        (("--output=b=train.py",), "b and the script are the same place"),
+        (("--output=b=.",), "b and the script are the same place"),
+        ((f"--output=b={sys.executable}",), "b and the interpreter are the same place"),
+        (("--output=b=data.csv", "--plan=data.csv"), "b and the plan are the same place"),
+        (("--output=card=train.py",), "card and the script are the same place"),
+        (("--output=b=train.card.private",), "b and the card's private file are the same place"),
+        (("--card=train.py",), "the card and the script are the same place"),
+        ((f"--card={sys.executable}",), "the card and the interpreter are the same place"),
+        (("--card=data.csv", "--plan=data.csv"), "the card and the plan are the same place"),
+        (("--card=data.csv", "--input=a=data.csv"), "the card and a are the same place"),
+        (("--card=x", "--input=a=x.private"), "the card's private file and a are the same place"),
+        (("--card=x", "--output=a=x.private"), "a and the card's private file are the same place"),
         (("--card=nowhere/train.card",), "no folder to write to"),
         (("--card-in=a=data.csv",), "no input of this name"),
         (("--input=a=data.csv", "--card-in=a=data.csv"), "is not a card"),
+        (("--input=a=data.csv", "--card-in=a=o.card", "--card=o.card"), "and the card of a are"),
         (("--plan=missing.toml",), "cannot read the plan"),
         (("--nonce=xyz",), "8 to 64 bytes"),
         (("--nonce=abcd",), "8 to 64 bytes"),
@@ -308,6 +321,7 @@ def test_a_request_that_makes_no_sense_spends_no_number(
     shop: Workshop, options: tuple[str, ...], said: str
 ) -> None:
     before = len(shop.ledger())
+    shop.write("x.private", "")
     ran = shop.run("", *options)
     assert ran.status == 125
     assert said in ran.stderr
