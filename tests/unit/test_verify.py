@@ -55,8 +55,10 @@ def test_bytes_that_are_no_card_fail_the_parse(card: bytes) -> None:
 
 
 def test_naive_time_is_misuse() -> None:
-    with pytest.raises(UsageError, match="time zone"):
-        judge(world(), now=forge.NOW.replace(tzinfo=None))
+    for card in (world(), b"no card"):
+        with pytest.raises(UsageError, match="time zone") as caught:
+            judge(card, now=forge.NOW.replace(tzinfo=None))
+        assert caught.value.code == "verify.now"
 
 
 def test_misspelt_argument_is_misuse() -> None:
