@@ -4,6 +4,7 @@ A column gives rows in any order (`take`), so that whoever holds it can shuffle 
 sees, and category values (`categories`) where its values are used as labels or groups.
 """
 
+import hashlib
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -118,10 +119,14 @@ class TextColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageColumn:
-    """Encoded images, one file for each row; read when they are taken."""
+    """Encoded images, one file for each row; read when they are taken.
+
+    `digests` holds each file's SHA-256, where they are known: other bytes are refused.
+    """
 
     name: str
     files: tuple[Path, ...]
+    digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -133,12 +138,24 @@ class ImageColumn:
         return max((file.stat().st_size for file in self.files), default=0)
 
     def take(self, rows: Sequence[int]) -> list[bytes]:
-        """Return the encoded images of these rows, in this order."""
-        return [self.files[row].read_bytes() for row in rows]
+        """Return the encoded images of these rows, in this order. Raises MalformedError."""
+        return [self._image(row) for row in rows]
+
+    def _image(self, row: int) -> bytes:
+        content = self.files[row].read_bytes()
+        if self.digests and hashlib.sha256(content).digest() != self.digests[row]:
+            raise changed(self.files[row])
+        return content
 
     def categories(self) -> tuple[str, ...]:
         """Images are no labels. Raises MalformedError."""
         raise MalformedError("dataset.categories", f"{shown(self.name)} holds images")
+
+
+def changed(path: Path) -> MalformedError:
+    """Return the error for bytes at `path` that are not those that were measured."""
+    message = f"the private copy {shown(path.name)} is not what was measured: something changed it"
+    return MalformedError("dataset.changed", message)
 
 
 Column: TypeAlias = NumberColumn | TextColumn | ImageColumn

@@ -5,11 +5,13 @@ class (columns `image` and `class`). It all runs in the measurer's process with 
 library alone, bounds what it reads and raises MalformedError for bytes, UsageError for roles.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from laminator.digest import Digest, sha256
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.measure.columns import (
     MAX_IMAGE_BYTES,
@@ -17,8 +19,10 @@ from laminator.measure.columns import (
     ImageColumn,
     NumberColumn,
     TextColumn,
+    changed,
 )
 from laminator.measure.csv_table import MAX_ROWS, parse_csv
+from laminator.measure.files import ManifestEntry, measure_manifest
 from laminator.measure.npy import parse_npy, parse_npz
 
 MAX_BYTES = 2 * 1024**3
@@ -53,14 +57,17 @@ class Examples(NamedTuple):
     groups: dict[str, tuple[str, ...]]
 
 
-def load_columns(path: Path, suffix: str, header: Sequence[str] = ()) -> tuple[Column, ...]:
+def load_columns(
+    path: Path, suffix: str, header: Sequence[str] = (), expected: Digest | None = None
+) -> tuple[Column, ...]:
     """Read the data set at `path`; `suffix` is that of the file's real name.
 
-    A folder is one of images. Raises MalformedError.
+    A folder is one of images. Raises MalformedError, also where the bytes that are read, or the
+    folder's manifest over them, have another digest than `expected`.
     """
     if path.is_dir():
-        return _load_images(path)
-    data = _read(path)
+        return _load_images(path, expected)
+    data = _read(path, expected)
     if suffix == ".csv" or (suffix == ".data" and header):
         columns = parse_csv(data, header)
     elif suffix == ".npy":
@@ -74,17 +81,17 @@ def load_columns(path: Path, suffix: str, header: Sequence[str] = ()) -> tuple[C
     return columns
 
 
-def load_labels(path: Path, suffix: str) -> tuple[str, ...]:
+def load_labels(path: Path, suffix: str, expected: Digest | None = None) -> tuple[str, ...]:
     """Read a file of labels: `.csv` or `.npy` with one column, or `.txt` with one a line.
 
-    Raises MalformedError.
+    Raises MalformedError, as `load_columns`.
     """
     if suffix == ".txt":
         try:
-            return tuple(_read(path).decode().splitlines())
+            return tuple(_read(path, expected).decode().splitlines())
         except UnicodeDecodeError as error:
             raise MalformedError("labels.text", "not UTF-8") from error
-    columns = load_columns(path, suffix)
+    columns = load_columns(path, suffix, expected=expected)
     if len(columns) != 1:
         message = f"expected one column of labels, found {len(columns)}"
         raise MalformedError("labels.columns", message)
@@ -191,7 +198,7 @@ def _numbers_rows(column: Column) -> bool:
     )
 
 
-def _load_images(root: Path) -> tuple[Column, ...]:
+def _load_images(root: Path, expected: Digest | None) -> tuple[Column, ...]:
     files: list[Path] = []
     classes: list[str] = []
     for folder in sorted(root.iterdir()):
@@ -204,10 +211,23 @@ def _load_images(root: Path) -> tuple[Column, ...]:
             classes.append(folder.name)
     if len(files) > MAX_ROWS:
         raise MalformedError("images.rows", f"more than {MAX_ROWS} images")
+    digests = () if expected is None else _measured(root, files, expected)
     return (
-        ImageColumn(name=IMAGE_COLUMN, files=tuple(files)),
+        ImageColumn(name=IMAGE_COLUMN, files=tuple(files), digests=digests),
         TextColumn(name=CLASS_COLUMN, values=tuple(classes)),
     )
+
+
+def _measured(root: Path, files: Sequence[Path], expected: Digest) -> tuple[bytes, ...]:
+    """Return the files' SHA-256, if the folder's digest over them is the expected one."""
+    entries = []
+    for file in files:
+        content = file.read_bytes()
+        digest = hashlib.sha256(content).digest()
+        entries.append(ManifestEntry(str(file.relative_to(root)), len(content), digest))
+    if measure_manifest(entries).digest != expected:
+        raise changed(root)
+    return tuple(entry.digest for entry in entries)
 
 
 def _check_image(file: Path) -> None:
@@ -218,8 +238,11 @@ def _check_image(file: Path) -> None:
         raise MalformedError("images.size", f"{shown(file.name)} is beyond {MAX_IMAGE_BYTES} bytes")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, expected: Digest | None = None) -> bytes:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_BYTES:
             raise MalformedError("dataset.size", f"beyond {MAX_BYTES} bytes")
-        return file.read(MAX_BYTES + 1)
+        data = file.read(MAX_BYTES + 1)
+    if expected is not None and sha256(data) != expected:
+        raise changed(path)
+    return data

@@ -7,6 +7,7 @@ attester's and add where the measured bytes lie.
 from typing import NamedTuple, cast
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
+from laminator.digest import Digest, parse_digest
 from laminator.errors import UsageError, shown
 from laminator.fields import Fields, array, name, text
 from laminator.measure.dataset import Roles
@@ -39,12 +40,19 @@ class Measurement(NamedTuple):
         return Roles(self.labels, self.sensitive, self.features, self.held_back)
 
 
+class Copied(NamedTuple):
+    """A private copy that the measurer reads, and the digest that the claims have for it."""
+
+    path: str
+    digest: Digest
+
+
 class Orders(NamedTuple):
     """The measurer's orders: where data and labels lie, and the inputs' names in the claims."""
 
     measurement: Measurement
-    data: str
-    labels: str | None
+    data: Copied
+    labels: Copied | None
     on: tuple[str, ...]
 
 
@@ -57,8 +65,8 @@ def encode_orders(orders: Orders) -> bytes:
     """Return what `parse_orders` reads."""
     plain: dict[Key, Encodable] = {
         "measurement": plain_measurement(orders.measurement),
-        "data": orders.data,
-        "labels": orders.labels,
+        "data": _plain_copied(orders.data),
+        "labels": None if orders.labels is None else _plain_copied(orders.labels),
         "on": orders.on,
     }
     return encode(plain)
@@ -69,8 +77,8 @@ def parse_orders(data: bytes) -> Orders:
     fields = Fields(decode(data, max_bytes=MAX_ORDERS_BYTES), "orders")
     orders = Orders(
         measurement=fields.take("measurement", parse_measurement),
-        data=fields.take("data", text),
-        labels=fields.take("labels", _text_or_none),
+        data=fields.take("data", _copied),
+        labels=fields.take("labels", _copied_or_none),
         on=fields.take("on", array(name)),
     )
     fields.close()
@@ -104,6 +112,19 @@ def parse_measurement(value: Value, path: str) -> Measurement:
     fields.close()
     check_known(measurement.properties)
     return measurement
+
+
+def _plain_copied(copied: Copied) -> list[Encodable]:
+    return [copied.path, str(copied.digest)]
+
+
+def _copied(value: Value, path: str) -> Copied:
+    where, digest = array(text, least=2, most=2)(value, path)
+    return Copied(where, parse_digest(digest))
+
+
+def _copied_or_none(value: Value, path: str) -> Copied | None:
+    return None if value is None else _copied(value, path)
 
 
 def _text_or_none(value: Value, path: str) -> str | None:

@@ -22,7 +22,7 @@ from laminator.properties import MEASURERS
 from laminator.properties.decision import decide, index_labels
 from laminator.properties.performance import Choices, Setting
 from laminator.run.frames import receive_frame, send_frame
-from laminator.run.measurement import MAX_ORDERS_BYTES, Measurement, Orders, parse_orders
+from laminator.run.measurement import MAX_ORDERS_BYTES, Copied, Measurement, Orders, parse_orders
 from laminator.run.predictions import ask, receive_classes
 from laminator.run.sandbox import make_undumpable
 
@@ -70,12 +70,14 @@ def parse_result(data: bytes) -> tuple[Property, ...]:
 def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
     """Read the data, ask the model's process for scores and compute the properties.
 
-    Raises MalformedError for data and answers that are not what they should be, UsageError for
-    orders that do not fit the data.
+    The bytes that are read are held against the digests in the orders: whoever changed a private
+    copy after the attester had measured it gets no measurement. Raises MalformedError for data and
+    answers that are not what they should be, UsageError for orders that do not fit the data.
     """
     what = orders.measurement
-    labels = () if orders.labels is None else load_labels(Path(orders.labels), what.labels_suffix)
-    columns = load_columns(Path(orders.data), what.data_suffix, what.header)
+    labels = () if orders.labels is None else _labels(orders.labels, what.labels_suffix)
+    data = orders.data
+    columns = load_columns(Path(data.path), what.data_suffix, what.header, data.digest)
     examples = split(columns, what.roles, labels)
     named = receive_classes(model)
     classes = named or class_order(examples.labels)
@@ -94,6 +96,10 @@ def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
     setting = Setting(orders.on, parameters)
     choices = Choices(truth, chosen, examples.groups)
     return tuple(MEASURERS[name](choices, setting) for name in what.properties)
+
+
+def _labels(copied: Copied, suffix: str) -> tuple[str, ...]:
+    return load_labels(Path(copied.path), suffix, copied.digest)
 
 
 def _data_parameters(what: Measurement, examples: Examples) -> Mapping[str, Value]:

@@ -14,6 +14,8 @@ from model_process import CONSTANT, table
 
 from laminator.claims import Property
 from laminator.errors import LaminatorError
+from laminator.measure.dataset import load_columns
+from laminator.measure.files import measure_path
 from laminator.run import evaluation
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.check_request import check_request
@@ -357,6 +359,45 @@ def test_a_request_for_another_host(bench: Bench, flags: tuple[str, ...]) -> Non
     error = _refused(lambda: check_request(asked))
     assert error.code in ("command.flag", "request.script")
     check_request(bench.request())
+
+
+@pytest.mark.parametrize("which", ["data", "labels", "images"])
+def test_a_private_copy_that_is_changed_after_it_was_measured(bench: Bench, which: str) -> None:
+    """By another process of the same user: what is parsed is what the claims have, or nothing."""
+    lines = bench.write("labels.txt", "\n".join([CANARY, "no"] * (ROWS // 2)))
+    asked = bench.request(
+        *(("--labels", lines, "--hold-back", "label") if which == "labels" else ())
+    )
+    if which == "images":
+        asked = _with_images(bench)
+    with evaluating.started_run(asked, NAMESPACES) as started:
+        copy = started.inputs["labels" if which == "labels" else "test"].copy
+        target = copy / "no" / "1.png" if which == "images" else copy
+        target.chmod(0o644)
+        target.write_bytes(target.read_bytes().replace(b"no", b"ny"))
+        error = _refused(lambda: measure_model(started, parse_evaluation(asked.options)))
+    assert error.code == "dataset.changed"
+    assert "not what was measured" in error.message
+
+
+def test_an_image_that_is_changed_after_the_folder_was_checked(tmp_path: Path) -> None:
+    image = tmp_path / "images" / "no" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"measured")
+    column, _ = load_columns(tmp_path / "images", "", expected=measure_path(tmp_path / "images")[0])
+    assert column.take([0]) == [b"measured"]
+    image.write_bytes(b"exchanged")
+    assert _refused(lambda: column.take([0])).code == "dataset.changed"
+
+
+def _with_images(bench: Bench) -> RunRequest:
+    for name in ("no/1.png", f"{CANARY}/1.png"):
+        path = bench.folder / "images" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no image")
+    data = f"test={bench.folder / 'images'}"
+    words = ("--model-code", bench.folder / "code.py", "--data", data, "--labels", "class")
+    return evaluating.request(bench.folder / "model.bin", *words)
 
 
 def test_a_crash_names_how_it_ended(bench: Bench) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from laminator.claims import Property
+from laminator.measure.files import measure_path
 from laminator.run import model_host
-from laminator.run.measurement import Measurement, Orders
+from laminator.run.measurement import Copied, Measurement, Orders
 from laminator.run.measurer import measure
 
 CONSTANT = """
@@ -51,12 +52,17 @@ def measurement(**fields: Any) -> Measurement:
     return plain._replace(**fields)
 
 
+def copied(path: Path) -> Copied:
+    """Return what the attester's orders say of the data set at `path`."""
+    return Copied(str(path), measure_path(path).digest)
+
+
 def evaluate(folder: Path, code: str, data: str, **fields: Any) -> Property:
     """Measure the accuracy of a model whose code is `code` on the CSV text `data`."""
     (folder / "model.bin").write_bytes(b"weights")
     (folder / "code.py").write_text(code, encoding="utf-8")
     (folder / "data.csv").write_text(data, encoding="utf-8")
-    orders = Orders(measurement(**fields), str(folder / "data.csv"), None, ("model", "test"))
+    orders = Orders(measurement(**fields), copied(folder / "data.csv"), None, ("model", "test"))
     with model_process(folder / "model.bin", folder / "code.py") as channel:
         (found,) = measure(orders, channel)
     return found

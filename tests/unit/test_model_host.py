@@ -14,11 +14,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_process import CONSTANT, evaluate, measurement, model_process, save_onnx, table
+from model_process import CONSTANT, copied, evaluate, measurement, model_process, save_onnx, table
 from safetensors.torch import save_file
 
 from laminator import cbor
 from laminator.claims_codec import plain_property
+from laminator.digest import sha256
 from laminator.errors import LaminatorError, MalformedError, UsageError
 from laminator.measure.csv_table import column
 from laminator.properties.decision import ARGMAX, THRESHOLD
@@ -26,6 +27,7 @@ from laminator.run import model_host, predictions
 from laminator.run.filesystem import Bind, Filesystem
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import (
+    Copied,
     Measurement,
     Orders,
     encode_orders,
@@ -158,7 +160,7 @@ def test_images_arrive_as_encoded_bytes(tmp_path: Path) -> None:
         "def predict(model, batch): return [float(b == b'yyy') for b in batch['image']]\n"
     )
     what = measurement(data_suffix="", labels="class")
-    orders = Orders(what, str(tmp_path / "images"), None, ("model", "test"))
+    orders = Orders(what, copied(tmp_path / "images"), None, ("model", "test"))
     with model_process(tmp_path, tmp_path / "code.py") as channel:
         (found,) = measure(orders, channel)
     assert (found.value, found.parameters["n"]) == (1, 3)
@@ -176,7 +178,7 @@ def test_arrays_arrive_in_their_type_and_shape(tmp_path: Path) -> None:
         "    return [float(row[0, 0] in (6, 12)) for row in x]\n"
     )
     what = measurement(data_suffix=".npz", labels="y")
-    orders = Orders(what, str(tmp_path / "data.npz"), None, ("model", "test"))
+    orders = Orders(what, copied(tmp_path / "data.npz"), None, ("model", "test"))
     with model_process(tmp_path, tmp_path / "code.py") as channel:
         (found,) = measure(orders, channel)
     assert found.value == 1
@@ -187,7 +189,7 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("no\nyes\n")
     (tmp_path / "code.py").write_text(CONSTANT)
     what = measurement(labels=None, labels_suffix=".txt")
-    paths = str(tmp_path / "data.csv"), str(tmp_path / "labels.txt")
+    paths = copied(tmp_path / "data.csv"), copied(tmp_path / "labels.txt")
     with model_process(tmp_path, tmp_path / "code.py") as channel:
         (found,) = measure(Orders(what, *paths, ("model", "test", "labels")), channel)
     assert (found.value, found.parameters["labels"]) == (0.5, "file")
@@ -351,7 +353,7 @@ def test_rows_larger_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def _built_in(folder: Path, model: str, data: str) -> Any:
     (folder / "data.csv").write_text(data)
-    orders = Orders(measurement(), str(folder / "data.csv"), None, ("model", "test"))
+    orders = Orders(measurement(), copied(folder / "data.csv"), None, ("model", "test"))
     with model_process(folder / model) as channel:
         return measure(orders, channel)[0]
 
@@ -400,7 +402,7 @@ def test_safetensors_with_code(tmp_path: Path) -> None:
         "    x = torch.from_numpy(numpy.stack([batch['a'], batch['b']], 1).astype('f4'))\n"
         "    return (x @ model['w']).requires_grad_()\n"
     )
-    orders = Orders(measurement(), str(tmp_path / "data.csv"), None, ("model", "test"))
+    orders = Orders(measurement(), copied(tmp_path / "data.csv"), None, ("model", "test"))
     with model_process(tmp_path / "model.bin", tmp_path / "code.py") as channel:
         assert measure(orders, channel)[0].value == 1
 
@@ -435,7 +437,7 @@ WHAT = Measurement(
 
 
 def test_orders_and_options_come_back() -> None:
-    orders = Orders(WHAT, "/data", None, ("model", "test"))
+    orders = Orders(WHAT, Copied("/data", sha256(b"")), None, ("model", "test"))
     assert parse_orders(encode_orders(orders)) == orders
     assert parse_measurement(plain_measurement(WHAT), "") == WHAT
 
@@ -471,7 +473,7 @@ def _measured_by_process(orders: bytes, folder: Path) -> bytes:
 def test_the_measurers_process(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(DATA)
     (tmp_path / "code.py").write_text(CONSTANT)
-    orders = Orders(measurement(), str(tmp_path / "data.csv"), None, ("model", "test"))
+    orders = Orders(measurement(), copied(tmp_path / "data.csv"), None, ("model", "test"))
     (found,) = parse_result(_measured_by_process(encode_orders(orders), tmp_path))
     assert found.parameters["n"] == ROWS
     missing = orders._replace(measurement=measurement(labels="none"))
@@ -483,7 +485,7 @@ def test_the_measurers_process(tmp_path: Path) -> None:
 def test_the_measurer_answers_errors_too(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(DATA)
     (tmp_path / "code.py").write_text(CONSTANT)
-    orders = Orders(measurement(), str(tmp_path / "data.csv"), None, ("model", "test"))
+    orders = Orders(measurement(), copied(tmp_path / "data.csv"), None, ("model", "test"))
     with model_process(tmp_path, tmp_path / "code.py") as channel:
         (found,) = parse_result(cbor.encode(obey(encode_orders(orders), channel)))
         assert found.source == "measured"
