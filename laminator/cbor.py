@@ -76,15 +76,20 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
     return value
 
 
-def split_sequence(data: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, ...]:
+def split_sequence(
+    data: bytes, *, max_bytes: int = MAX_BYTES, max_items: int = MAX_ITEMS
+) -> tuple[bytes, ...]:
     """Split a CBOR sequence (RFC 8742) into its items' bytes, which are not decoded yet.
 
     Raises MalformedError.
     """
     if len(data) > max_bytes:
         raise MalformedError("cbor.size", f"{len(data)} bytes, limit {max_bytes}")
-    items, position = [], 0
+    items: list[bytes] = []
+    position = 0
     while position < len(data):
+        if len(items) == max_items:
+            raise MalformedError("cbor.items", f"a sequence of more than {max_items} items")
         end = _item_end(data, position)
         items.append(data[position:end])
         position = end

@@ -19,6 +19,7 @@ from laminator.appraise.trust import TrustStore
 from laminator.card import Card
 from laminator.digest import Digest
 from laminator.errors import shown
+from laminator.eventlog import replay
 
 MODULES: Mapping[str, str] = MappingProxyType(
     {"application/vnd.laminator.tpm+cbor": "laminator.appraise.tpm_evidence"}
@@ -29,12 +30,14 @@ class Setting(NamedTuple):
     """The verifier's own: its anchors with their CRLs, and the time at which it judges.
 
     `known` holds what a kind found out about certificates, by their bytes, for one call: cards of
-    one machine share them.
+    one machine share them. `log_head` is the replay of the judged card's log, made once for all
+    pieces of evidence: a log may be long, and they may be many.
     """
 
     trust: TrustStore
     now: dt.datetime
     known: dict[tuple[bytes, ...], object]
+    log_head: bytes | None = None
 
 
 class Findings(NamedTuple):
@@ -67,6 +70,7 @@ def appraise_evidence(card: Card, setting: Setting) -> Findings:
     checks = [check_evidence_set(card, kinds)]
     if checks[0].verdict != "pass":
         return Findings(tuple(checks), ("evidence.set",))
+    setting = setting._replace(log_head=replay(card.log))
     found = [
         kind.appraise(card, index, setting) for index, kind in enumerate(kinds) if kind is not None
     ]

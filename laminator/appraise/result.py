@@ -84,7 +84,7 @@ class VerificationResult(NamedTuple):
             "card": self.card,
             "kind": self.kind,
             "policy": self.policy,
-            "judged-at": self.judged_at.isoformat(),
+            "judged-at": self.judged_at.astimezone(dt.UTC).isoformat(),
             **self.trust._asdict(),
             "checks": [check._asdict() for check in self.checks],
             "required": list(self.required),

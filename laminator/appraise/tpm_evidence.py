@@ -57,7 +57,9 @@ def appraise(card: Card, index: int, setting: Setting) -> Findings:
         return Findings((failed("tpm.parse", error.message),), REQUIRED)
     ak = _appraise_ak(evidence, setting)
     endorsed = None if ak.verified is None else ak.verified.counter_name
-    quotes = verify_tpm_evidence(evidence, expect(card, card.claims.evidence[index], endorsed))
+    reference = card.claims.evidence[index]
+    expected = expect(card, reference, endorsed, setting.log_head)
+    quotes = verify_tpm_evidence(evidence, expected)
     checks = (passed("tpm.parse", "well-formed TPM structures"), *ak.checks, *quotes.checks)
     counter_attest = evidence.counter.message
     if ak.verified is None or quotes.verified is None:

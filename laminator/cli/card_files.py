@@ -8,6 +8,7 @@ from laminator.errors import MalformedError, UsageError, shown
 
 BUNDLE_SUFFIX = ".cards"
 MAX_BUNDLE = 4 * MAX_CARD
+MAX_BUNDLE_CARDS = 4096
 
 
 class CardFile(NamedTuple):
@@ -20,14 +21,15 @@ class CardFile(NamedTuple):
 def read_cards(path: str) -> list[CardFile]:
     """Read the cards of a file, unparsed. Raises UsageError for a file that cannot be read.
 
-    A bundle that is no CBOR sequence comes back as one card, which will not parse either.
+    A bundle that is no CBOR sequence, or one of too many cards, comes back as one card, which will
+    not parse either.
     """
     limit = MAX_BUNDLE if path.endswith(BUNDLE_SUFFIX) else MAX_CARD
     data = _read(path, limit)
     if not path.endswith(BUNDLE_SUFFIX):
         return [CardFile(path, data)]
     try:
-        cards = split_sequence(data, max_bytes=MAX_BUNDLE)
+        cards = split_sequence(data, max_bytes=MAX_BUNDLE, max_items=MAX_BUNDLE_CARDS)
     except MalformedError:
         cards = (data,)
     return [CardFile(f"{path}[{place}]", card) for place, card in enumerate(cards)] or [

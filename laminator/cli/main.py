@@ -14,6 +14,7 @@ A verb may raise `LaminatorError`; its message goes to stderr and the status is 
 """
 
 import argparse
+import errno
 import gc
 import importlib
 import io
@@ -29,6 +30,7 @@ USAGE_STATUS = 2
 HELP_WIDTH = 98
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
+_OUTPUT_ERRORS = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 EXTRAS = {"tpm2_pytss": "tpm", "torch": "ml", "numpy": "ml", "safetensors": "ml"}
 
 
@@ -84,14 +86,15 @@ def console() -> NoReturn:
     Collecting cycles and taking the interpreter down in order cost a brief verb a sixth of its
     time, so that such a process ends as soon as its output is flushed.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     verb = VERBS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if verb is None or not verb.brief:
         sys.exit(main())
     gc.disable()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -142,6 +145,9 @@ def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
     failure_status: int = getattr(module, "FAILURE_STATUS", USAGE_STATUS)
     parser = build_parser(name)
     args = parser.parse_args(getattr(module, "prepare", list)(arguments))
+    if sys.stdout is None:
+        print(f"laminator {name}: standard output is closed", file=sys.stderr)
+        return failure_status
     try:
         status: int = module.run(args)
         sys.stdout.flush()
@@ -159,6 +165,12 @@ def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE_STATUS
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            raise
+        _silence_stdout()
+        print(f"laminator {name}: cannot write the output: {error.strerror}", file=sys.stderr)
+        return failure_status
     return status
 
 

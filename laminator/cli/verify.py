@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,6 +21,7 @@ HELP = (
     "2: wrong usage, or a file that cannot be opened."
 )
 
+_RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 
 
@@ -154,17 +156,17 @@ def _trust(path: str | None, collateral: Sequence[str]) -> TrustStore:
 
 
 def parse_time(text: str | None) -> dt.datetime:
-    """Parse an RFC 3339 time with its zone; the clock's where there is none.
+    """Parse an RFC 3339 time, to UTC; without one, return the clock's.
 
     Raises UsageError.
     """
     if text is None:
         return dt.datetime.now(dt.UTC)
     try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError:
+        time = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         time = None
-    if time is None or time.tzinfo is None:
+    if time is None or not re.fullmatch(_RFC3339, text):
         example = "2026-01-31T12:00:00Z"
         raise UsageError("verify.at", f"--at: expected a time like {example}, got {shown(text)}")
     return time

@@ -119,8 +119,16 @@ class Expected(NamedTuple):
         return self.launch.type.startswith(_DRTM)
 
 
-def expect(card: Card, reference: EvidenceRef, endorsed_counter: bytes | None) -> Expected:
-    """Return what `card` requires of the TPM evidence that `reference` announces."""
+def expect(
+    card: Card,
+    reference: EvidenceRef,
+    endorsed_counter: bytes | None,
+    end_head: bytes | None = None,
+) -> Expected:
+    """Return what `card` requires of the TPM evidence that `reference` announces.
+
+    `end_head` is the replay of the card's log where the caller has it already.
+    """
     claims = card.claims
     start_head = replay(card.log[:START_QUOTE_RECORDS])
     return Expected(
@@ -129,7 +137,7 @@ def expect(card: Card, reference: EvidenceRef, endorsed_counter: bytes | None) -
         start_binding=start_quote_binding(start_head),
         end_binding=card.id,
         start_head=start_head,
-        end_head=replay(card.log),
+        end_head=replay(card.log) if end_head is None else end_head,
         launch=claims.run.launch,
         run_number=claims.run.number,
         endorsed_counter=endorsed_counter,

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from laminator.card import Card
 from laminator.claims import Artifact, Claims, Commitment, Property
-from laminator.report.text import safe
+from laminator.report.text import ELLIPSIS, quoted, safe, safe_message, word
 from laminator.report.value import value_text
 
 NOT_VERIFIED = "NOT VERIFIED: this is what the card says, and nothing in it was checked."
 
 _MAX_ROWS = 200
+_MAX_ROW = 1000
 
 
 def card_text(card: Card) -> str:
@@ -29,7 +30,7 @@ def card_text(card: Card) -> str:
 
 
 def _rows(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    listed = [(safe(name), safe(value, limit=1000)) for name, value in rows]
+    listed = [(safe(name), _cell(value)) for name, value in rows]
     if not listed:
         return
     width = max(len(name) for name, _ in listed)
@@ -38,6 +39,12 @@ def _rows(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"  {name:<{width}}  {value}"
     if len(listed) > _MAX_ROWS:
         yield f"  and {len(listed) - _MAX_ROWS} more; --json shows all"
+
+
+def _cell(value: str) -> str:
+    """Return `value`, whose parts are safe or quoted already, as one line of bounded length."""
+    line = safe_message(value).replace("\n", r"\x0a")
+    return line if len(line) <= _MAX_ROW else line[: _MAX_ROW - len(ELLIPSIS)] + ELLIPSIS
 
 
 def _about(card: Card) -> Iterator[tuple[str, str]]:
@@ -53,19 +60,19 @@ def _about(card: Card) -> Iterator[tuple[str, str]]:
     yield "declared time", declared
     yield "nonce", claims.nonce.hex() if claims.nonce else "none"
     yield "run", f"number {claims.run.number}, id {claims.run.id.hex()}"
-    yield "launch", f"{claims.run.launch.type} {claims.run.launch.digest or ''}".rstrip()
+    yield "launch", f"{word(claims.run.launch.type)} {claims.run.launch.digest or ''}".rstrip()
     if claims.run.plan is not None:
         yield "plan", str(claims.run.plan)
     yield "isolation", value_text(claims.isolation._asdict())
-    yield "evidence", ", ".join(f"{ref.kind} key {ref.key.hex()}" for ref in claims.evidence)
+    yield "evidence", ", ".join(f"{word(ref.kind)} key {ref.key.hex()}" for ref in claims.evidence)
     if card.endorsements:
-        yield "endorsements", ", ".join(message.media_type for message in card.endorsements)
+        yield "endorsements", ", ".join(quoted(message.media_type) for message in card.endorsements)
 
 
 def _code(claims: Claims) -> Iterator[tuple[str, str]]:
     workload = claims.workload
-    yield "entry", f"{workload.entry.label} {workload.entry.digest}"
-    yield "interpreter", f"{workload.interpreter.label} {workload.interpreter.digest}"
+    yield "entry", f"{quoted(workload.entry.label)} {workload.entry.digest}"
+    yield "interpreter", f"{quoted(workload.interpreter.label)} {workload.interpreter.digest}"
     yield "distributions", f"{workload.distributions.number}, {workload.distributions.digest}"
     yield "arguments", " ".join(map(_commitment, workload.arguments)) or "none"
     for name, value in workload.environment.items():
@@ -73,20 +80,20 @@ def _code(claims: Claims) -> Iterator[tuple[str, str]]:
 
 
 def _commitment(value: Commitment) -> str:
-    return value if isinstance(value, str) else f"<committed {value.hex()[:16]}>"
+    return quoted(value) if isinstance(value, str) else f"<committed {value.hex()[:16]}>"
 
 
 def _artifacts(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str]]:
     for name, item in artifacts.items():
-        yield name, f"{item.type}, {item.size} bytes in {item.files} file(s), {item.digest}"
+        yield name, f"{word(item.type)}, {item.size} bytes in {item.files} file(s), {item.digest}"
 
 
 def _property(item: Property) -> tuple[str, str]:
     about = f" on {', '.join(item.on)}" if item.on else ""
     value = value_text(item.value, item.unit, item.interval)
     parameters = f" with {value_text(item.parameters)}" if item.parameters else ""
-    return f"{item.name}{about}", f"{value} [{item.source} by {item.measurer}]{parameters}"
+    return f"{item.name}{about}", f"[{item.source} by {word(item.measurer)}] {value}{parameters}"
 
 
 def _record(name: str, digest: bytes) -> str:
-    return f"{digest.hex()} {name}".rstrip()
+    return f"{digest.hex()} {safe(name)}".rstrip()

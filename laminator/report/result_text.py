@@ -12,7 +12,7 @@ from laminator.appraise.result import (
     VerificationResult,
     is_obstacle,
 )
-from laminator.report.text import safe
+from laminator.report.text import safe, word
 from laminator.report.value import value_text
 
 DETAIL_LIMIT = 400
@@ -81,9 +81,8 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _statement(statement: Statement) -> str:
     about = f" on {', '.join(statement.on)}" if statement.on else ""
-    chosen = f", data chosen by: {statement.chosen_by}" if statement.chosen_by else ""
+    chosen = f", data chosen by: {safe(statement.chosen_by)}" if statement.chosen_by else ""
     value = value_text(statement.value, statement.unit, statement.interval)
+    whose = f"{safe(statement.source)} by {word(statement.measurer)}"
     name = safe(f"{statement.name}{about}")
-    measurer = safe(statement.measurer)
-    rests = safe(statement.rests_on)
-    return f"{name} = {value}  [{statement.source} by {measurer}: {rests}{chosen}]"
+    return f"[{whose}: {safe(statement.rests_on)}{chosen}] {name} = {value}"

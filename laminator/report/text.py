@@ -5,6 +5,8 @@ that overwrites a verdict), bidirectional overrides, invisible characters, or li
 `safe` is the only way such text reaches a terminal or a message.
 """
 
+import re
+
 DEFAULT_LIMIT = 200
 ELLIPSIS = "..."
 
@@ -19,6 +21,9 @@ _INVISIBLE = (
     | frozenset(range(0xFE00, 0xFE10))
 )
 _VARIATION_SELECTORS_SUPPLEMENT = range(0xE0100, 0xE01F0)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}", re.ASCII)
+# Letters and digits of scripts that run from right to left: they reorder the digits beside them.
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 # More marks than this on one letter climb over the lines above it.
 _MAX_STACKED_MARKS = 4
 
@@ -26,13 +31,25 @@ _MAX_STACKED_MARKS = 4
 def safe(text: str, *, limit: int = DEFAULT_LIMIT) -> str:
     r"""Return one printable line of at most `limit` characters for any `text`.
 
-    Characters that are not drawn are written as escapes (`\x1b`, `\u202e`), a backslash is
+    Characters that are not drawn or that reorder others are written as escapes (`\x1b`, `\u202e`,
+    `\u05d0`), and so is a space beside another one, which could imitate a column. A backslash is
     doubled so that an escape cannot be imitated, and a longer text ends in `...`.
     """
     head = text[: limit + 1]
     if not (head.isascii() and head.isprintable() and "\\" not in head):
         head = _escaped(head.replace("\\", "\\\\"))
+    head = head.replace("  ", r" \x20")
     return head if len(head) <= limit else head[: limit - len(ELLIPSIS)] + ELLIPSIS
+
+
+def quoted(text: str, *, limit: int = DEFAULT_LIMIT) -> str:
+    """Return `text` safe and in quotation marks, which it cannot close itself."""
+    return '"' + safe(text, limit=limit).replace('"', r"\x22") + '"'
+
+
+def word(text: str) -> str:
+    """Return a plain name as it is, and any other text quoted."""
+    return text if _WORD.fullmatch(text) else quoted(text)
 
 
 def safe_message(text: str) -> str:
@@ -52,6 +69,7 @@ def _escaped(text: str) -> str:
         category = unicodedata.category(character)
         marks = marks + 1 if category.startswith("M") else 0
         hidden = category in _HIDDEN_CATEGORIES or (category == "Zs" and character != " ")
+        hidden = hidden or unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
         if hidden or marks > _MAX_STACKED_MARKS or _is_invisible(ord(character)):
             pieces.append(_escape(ord(character)))
         else:

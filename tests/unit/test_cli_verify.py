@@ -17,6 +17,7 @@ from laminator.appraise.result import VerificationResult, failed
 from laminator.appraise.verify import verify
 from laminator.card import parse_card
 from laminator.claims import Artifact, Property
+from laminator.cli.card_files import CardFile, read_cards
 from laminator.cli.main import main
 from laminator.cli.verify import advice, parse_nonce, parse_time
 from laminator.digest import sha256
@@ -115,6 +116,10 @@ def test_file_that_is_no_card(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ["x.card", "--nonce", "xyz"],
         ["x.card", "--nonce", "00"],
         ["x.card", "--at", "yesterday"],
+        ["x.card", "--at", "2026-W40-4T00:00:00Z"],
+        ["x.card", "--at", "20261001T000000Z"],
+        ["x.card", "--at", "2026-10-01T00:00:00+00:00:30"],
+        ["x.card", "--at", "2026-10-01T00:00Z"],
         ["x.card", "--at", "2026-01-01T00:00:00"],
     ],
 )
@@ -218,6 +223,19 @@ def test_two_cards_in_a_card_file_are_no_card(folder: Path) -> None:
     card = (folder / "x.card").read_bytes()
     (folder / "y.card").write_bytes(card + card)
     assert _verify("y.card") == 1
+
+
+def test_the_time_of_judging_is_rfc_3339_in_json() -> None:
+    odd = dt.timezone(dt.timedelta(hours=1, seconds=30))
+    result = verify(b"", trust=forge.machine().trust, now=forge.NOW.astimezone(odd))
+    assert result.to_json()["judged-at"] == "2026-10-01T00:00:00+00:00"
+
+
+def test_a_bundle_of_a_million_items_is_one_unreadable_card(folder: Path) -> None:
+    data = b"\xf6" * 1_000_000
+    (folder / "many.cards").write_bytes(data)
+    assert read_cards("many.cards") == [CardFile("many.cards[0]", data)]
+    assert _verify("many.cards") == 1
 
 
 def test_parse_time() -> None:

@@ -13,6 +13,8 @@ from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.card import Card, ConceptualMessage
 from laminator.claims import EvidenceRef
 from laminator.digest import Digest, sha256
+from laminator.eventlog import Record, replay
+from laminator.evidence import tpm_format
 
 NOW = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 ONE, OTHER = sha256(b"one"), sha256(b"other")
@@ -60,3 +62,19 @@ def test_weakest_piece_decides(
     assert (found.root, found.anchor, found.launch) == expected
     assert found.required == ("evidence.set", "made.up")
     assert found.counter_attest == b"counter"
+
+
+def test_a_long_log_is_replayed_once_for_all_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed = []
+
+    def counting(records: tuple[Record, ...]) -> bytes:
+        replayed.append(len(records))
+        return replay(records)
+
+    for module in (evidence, tpm_format):
+        monkeypatch.setattr(module, "replay", counting)
+    one = forge.card(world())
+    claims = one.claims._replace(evidence=one.claims.evidence * 4)
+    card = one._replace(claims=claims, evidence=one.evidence * 4)
+    appraise_evidence(card, Setting(forge.machine().trust, NOW, {}))
+    assert replayed.count(len(card.log)) == 1

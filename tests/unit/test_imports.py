@@ -126,6 +126,27 @@ console()
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
+def test_an_accepted_card_without_output_does_not_look_rejected(arguments: list[str]) -> None:
+    console = "from laminator.cli.main import console\nconsole()\n"
+    full = "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+    ran = _run(full + console, *arguments)
+    message = "laminator verify: cannot write the output: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (2, message)
+    ran = _run("import sys\nsys.stdout = None\n" + console, *arguments)
+    assert (ran.returncode, ran.stderr) == (2, "laminator verify: standard output is closed\n")
+
+
+def test_an_explained_policy_on_a_terminal_of_ascii(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    rule = '[[property]]\nname = "a"\nsource = "measured"\nmeasurer = "größe"\n'
+    policy.write_text(f"version = 1\n{rule}", encoding="utf-8")
+    code = "import sys\nsys.stdout.reconfigure(encoding='ascii')\n"
+    code += "from laminator.cli.main import console\nconsole()\n"
+    ran = _run(code, "policy", "explain", str(policy))
+    assert ran.returncode == 0, ran.stderr
+    assert "gr\\xf6\\xdfe" in ran.stdout
+
+
 def test_terminal_of_ascii_gets_escapes(arguments: list[str], tmp_path: Path) -> None:
     reported = Property("size", "größe", "reported", "x")
     card = tmp_path / "x.card"

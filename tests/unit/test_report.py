@@ -52,6 +52,9 @@ def test_safe_keeps_different_texts_apart(one: str, other: str) -> None:
         ("\U000e0041", "\\U000e0041"),
         ("\U000e0100", "\\U000e0100"),
         ("\u00a0", "\\xa0"),
+        ("a  b   c", "a \\x20b \\x20 c"),
+        ("\u05d0 9", "\\u05d0 9"),
+        ("\u0627\u0661", "\\u0627\\u0661"),
         ("\\x1b", "\\\\x1b"),
         ("\ud800", "\\ud800"),
         ("e" + "\u0301" * 6, "e" + "\u0301" * 4 + "\\u0301\\u0301"),
@@ -79,10 +82,12 @@ def test_safe_message_keeps_our_lines() -> None:
         (7, "7"),
         (True, "true"),
         (None, "none"),
-        ("te\x1bxt", "te\\x1bxt"),
+        ("te\x1bxt", '"te\\x1bxt"'),
+        ('0.9" (0.8', '"0.9\\x22 (0.8"'),
         (b"\xff", "ff"),
-        ((1, ("a",)), "[1, [a]]"),
+        ((1, ("a",)), '[1, ["a"]]'),
         ({"a": {"b": 1.5}}, "{a: {b: 1.5}}"),
+        ({"a: 1, b": 2}, '{"a: 1, b": 2}'),
     ],
 )
 def test_value(value: object, expected: str) -> None:
@@ -92,7 +97,31 @@ def test_value(value: object, expected: str) -> None:
 def test_value_with_unit_and_interval() -> None:
     interval = Interval(0.3, 0.95, 0.95, "wilson")
     assert value_text(0.75, "1", interval) == "0.75 (0.3 to 0.95, 95 %, wilson)"
-    assert value_text(3, "s\x1b") == "3 s\\x1b"
+    assert value_text(3, "s\x1b") == '3 "s\\x1b"'
+
+
+def test_a_reported_value_cannot_pass_for_a_measured_statement() -> None:
+    imitation = "0.999 (0.998 to 1, 95 %, wilson)"
+    fake = f"0.12{' ' * 9}- [measured by m/1: proven] accuracy = {imitation}"
+    items = (
+        Property("note", fake, "reported", "workload"),
+        Property("recall", 0.12, "reported", "workload", unit=imitation),
+    )
+    text = result_text(judge(world(properties=items)), "x.card")
+    note, recall = (
+        line for line in text.splitlines() if line.startswith("  - [") and " = " in line
+    )
+    assert note.startswith("  - [reported by workload: ")
+    assert '] note = "0.12 \\x20 \\x20 \\x20 \\x20 - [measured' in note
+    assert recall.endswith(f'] recall = 0.12 "{imitation}"')
+    shown = card_text(forge.card(world(properties=items)))
+    assert f'  [reported by workload] 0.12 "{imitation}"' in shown
+    assert '  [reported by workload] "0.12 \\x20' in shown
+
+
+def test_long_values_are_cut() -> None:
+    assert value_text((0,) * 1000) == "[" + "0, " * 65 + "0" + "..."
+    assert len(value_text("x" * 1000)) == 200
 
 
 def _hostile_world() -> forge.World:
