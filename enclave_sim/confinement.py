@@ -1,9 +1,10 @@
 """The attester's confinement: namespaces in which the machine's folder is not there.
 
 bubblewrap gives the attester user, mount, pid, ipc and uts namespaces, no capability, no disk or
-TPM device. An empty read-only folder lies over the machine's, and in it the copy of
-the attester's code. The attester may make further namespaces for its workload; nothing in them
-uncovers what is hidden, because mounts that come from a more privileged namespace are locked.
+TPM device. An empty read-only folder lies over the machine's, and in it the copy of the attester's
+code and a folder for private copies that do not fit into memory. The attester may make further
+namespaces for its workload; nothing in them uncovers what is hidden, because mounts that come from
+a more privileged namespace are locked.
 
 Linux maps user id 0 into a nested namespace only for holders of CAP_SETFCAP, so that root's
 attester has another user id inside. It is root's outside, without capabilities: what root may
@@ -18,6 +19,10 @@ from enclave_sim.folder import Folder
 from laminator.errors import MachineError
 from laminator.programs import find_program
 from laminator.run.filesystem import GPU_DEVICES
+from laminator.run.private_copy import DISK_NAME
+
+CODE_NAME = "code"
+"""The copy of the attester's code in a launch's place."""
 
 _INSIDE_ID = 1000
 _PROBE_SECONDS = 20.0
@@ -36,8 +41,8 @@ def seen_at(folder: Folder) -> Path:
     return folder.root / "attester"
 
 
-def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
-    """Return the words that run a command confined, with the code in `copy`.
+def words(folder: Folder, place: Path, status_fd: int) -> list[str]:
+    """Return the words that run a command confined, with the code and the disk in `place`.
 
     bubblewrap is the system's, whatever PATH the client has. It writes JSON lines to `status_fd`:
     the confined process group's id, the exit status. Raises MachineError where there is none.
@@ -46,8 +51,10 @@ def words(folder: Folder, copy: Path, status_fd: int) -> list[str]:
     if program is None:
         raise MachineError("machine.bwrap", "no bubblewrap: install bubblewrap")
     hidden, code = str(folder.root), str(seen_at(folder))
+    disk = str(folder.root / DISK_NAME)
     options = ["--bind", "/", "/", *_devices()]
-    options += ["--tmpfs", hidden, "--ro-bind", str(copy), code, "--remount-ro", hidden]
+    options += ["--tmpfs", hidden, "--ro-bind", str(place / CODE_NAME), code]
+    options += ["--bind", str(place / DISK_NAME), disk, "--remount-ro", hidden]
     if _PRELOAD.exists():  # code for every process, by the host's owner
         options += ["--ro-bind", os.devnull, str(_PRELOAD)]
     options += [f"--unshare-{name}" for name in ("user", "pid", "ipc", "uts")]
@@ -62,7 +69,8 @@ def _devices() -> list[str]:
 
     bubblewrap's own ``--dev`` would cover parts of /proc, after which Linux lets no nested
     namespace mount a fresh /proc. /dev/shm is the attester's own: private copies of what was
-    measured lie there, out of the reach of this user's other processes, and end with it.
+    measured lie there and end with it. Nobody finds them by a path, but another process of the same
+    user outside may look in through /proc (docs/threat-model.md).
     """
     options = ["--tmpfs", "/dev"]
     gpus = [str(path) for glob in GPU_DEVICES for path in sorted(Path("/dev").glob(glob))]
@@ -73,10 +81,10 @@ def _devices() -> list[str]:
     return [*options, "--tmpfs", "/dev/shm"]  # noqa: S108
 
 
-def is_possible(folder: Folder) -> bool:
+def is_possible(folder: Folder, place: Path) -> bool:
     """Say whether a process can be confined here, by trying it."""
     try:
-        command = [*words(folder, folder.hidden, 2), "/bin/true"]
+        command = [*words(folder, place, 2), "/bin/true"]
         done = subprocess.run(
             command, check=False, capture_output=True, timeout=_PROBE_SECONDS, env={}
         )

@@ -25,7 +25,7 @@ from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.measure.attester_code import CodeCopy, Installation, collect, copy_code
 from laminator.programs import SEARCH_PATH
 from laminator.run.attester import REQUEST_VARIABLE, SETUP_VARIABLE
-from laminator.run.private_copy import remove
+from laminator.run.private_copy import DISK_NAME, remove
 from laminator.run.setup import Setup, encode_setup
 
 MEASURED, UNMEASURED = "drtm-simulated", "none"
@@ -89,8 +89,11 @@ def launched(
     """
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(_hidden_place(folder))
-        copy = copy_code(collect(request.installation), place / "code", request.entry)
-        confined = confinement.is_possible(folder)
+        copy = copy_code(
+            collect(request.installation), place / confinement.CODE_NAME, request.entry
+        )
+        (place / DISK_NAME).mkdir()
+        confined = confinement.is_possible(folder, place)
         launch = _measure(copy, folder, tpm) if confined else Launch(UNMEASURED, None)
         stack.callback(close_launch, tpm)
         seat = stack.enter_context(taken_seat(launch, folder, tpm, secrets))
@@ -146,7 +149,7 @@ def _started(
         status_read, status_write = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, status_read)
         seen = confinement.seen_at(folder) if confined else copy.root
-        prefix = confinement.words(folder, copy.root, status_write) if confined else []
+        prefix = confinement.words(folder, copy.root.parent, status_write) if confined else []
         kept = [request.request_fd, setup_fd, seat.relay.fileno(), seat.enrol.fileno()]
         try:
             process = subprocess.Popen(

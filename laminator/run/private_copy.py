@@ -32,11 +32,15 @@ from laminator.measure.files import (
     open_beneath,
     open_source,
 )
+from laminator.run.bubblewrap import attester_copy
 
-SMALL_BYTES = 64 << 20
-"""Up to this size private places lie in memory (/dev/shm), if there is room for eight times it."""
-
+DISK_NAME = "disk"
+_MEMORY_SHARE = 4
 _MEMORY = Path("/dev/shm")  # noqa: S108 - only a fresh folder of our own inside it is used
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 _PREFIX = "laminator-place-"
 _YOUNG_SECONDS = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,10 +66,10 @@ class Sealed(NamedTuple):
 def private_place(size: int, *, disk: Path | None = None) -> Iterator[Path]:
     """Make an empty 0700 folder for about `size` bytes, and remove it with all its content.
 
-    Small ones lie in memory, larger ones in the folder `disk` (default: the temporary folder).
-    Raises MachineError.
+    It lies in memory (/dev/shm: a launched attester has one of its own) up to a quarter of what
+    is available, else in the folder `disk` (default: `attester_disk`). Raises MachineError.
     """
-    parent = _MEMORY if _fits_memory(size) else disk or Path(tempfile.gettempdir())
+    parent = _MEMORY if _fits_memory(size) else disk or attester_disk()
     try:
         _remove_abandoned(parent)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
@@ -78,6 +82,16 @@ def private_place(size: int, *, disk: Path | None = None) -> Iterator[Path]:
     finally:
         remove(path)
         os.close(lock)
+
+
+def attester_disk() -> Path:
+    """Return the folder for what does not fit into memory.
+
+    A launched attester has one from the machine's owner, below the machine's folder, beside its
+    measured code; elsewhere it is the caller's temporary folder.
+    """
+    copy = attester_copy()
+    return Path(tempfile.gettempdir()) if copy is None else copy.parent / DISK_NAME
 
 
 def _remove_abandoned(parent: Path) -> None:
@@ -260,15 +274,24 @@ def _replace(temporary: Path, destination: Path) -> None:
 
 
 def _fits_memory(size: int) -> bool:
-    if size > SMALL_BYTES:
-        return False
     try:
         room = os.statvfs(_MEMORY)
     except OSError:
         return False
     if room.f_flag & os.ST_NOEXEC or not os.access(_MEMORY, os.W_OK):
         return False
-    return room.f_bavail * room.f_frsize >= 8 * max(size, 1)
+    available = min(room.f_bavail * room.f_frsize, _available_memory())
+    return available >= _MEMORY_SHARE * max(size, 1)
+
+
+def _available_memory() -> int:
+    """Return how many bytes the kernel and this control group can still give."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    limits = [1024 * int(fields["MemAvailable"].split()[0])]
+    for path in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def _failure(error: OSError, path: Path) -> MachineError:

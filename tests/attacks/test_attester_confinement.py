@@ -58,6 +58,21 @@ print(json.dumps({"path": os.environ["PATH"]}))
 """
 
 
+LARGE = """
+from pathlib import Path
+from laminator.run.bubblewrap import bubblewrap
+from laminator.run.filesystem import Bind
+from laminator.run.private_copy import private_place
+from laminator.run.sandbox import ask, probe
+with private_place(1 << 60) as place:
+    (place / "copy").write_text("copied")
+    copies = (Bind(place / "copy", Path("/data")),)
+    seen = ask(["/bin/cat", "/data"], (), probe(bubblewrap()), copies)
+    machine = sorted(os.listdir(sys.argv[1]))
+print(json.dumps({"place": str(place), "machine": machine, "seen": seen.decode()}))
+"""
+
+
 @pytest.fixture(scope="module", params=["root", "user"])
 def attack(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """What the attacker said, and whether endorsement keys and counter are what they were."""
@@ -145,6 +160,20 @@ def test_the_clients_path_chooses_no_program(
         said = launch_text(machine, PROBE)
     assert said.answer["path"] == SEARCH_PATH
     assert not ran.exists()
+
+
+def test_large_private_copies_lie_in_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never in the client's TMPDIR, where others find them; the machine's folder stays hidden."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "client"))
+    folder = tmp_path / "machine"
+    create(folder)
+    with start(folder) as machine:
+        said = launch_text(machine, LARGE, arguments=(str(folder),))
+    assert Path(said.answer["place"]).parent == folder / "disk"
+    assert said.answer["machine"] == ["attester", "disk"]
+    assert said.answer["seen"] == "copied"
 
 
 def _refused(attack: dict[str, Any], prefix: str) -> dict[str, str]:

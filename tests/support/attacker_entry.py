@@ -76,8 +76,8 @@ def _outcome(attempt: Attempt) -> str:
 
 def _list(machine: Path) -> list[str]:
     found = sorted(path.name for path in machine.iterdir())
-    if found == ["attester"]:
-        raise FileNotFoundError("only the code's copy is there")
+    if found == ["attester", "disk"]:
+        raise FileNotFoundError("only the code's copy and the disk are there")
     return found
 
 
