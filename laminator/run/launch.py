@@ -68,20 +68,23 @@ def plan_workload(started: StartedRun) -> Plan:
         settings=code.settings,
         inputs={name: Handed(item.given, item.copy) for name, item in started.inputs.items()},
         outputs={name: Path(path) for name, path in request.outputs.items()},
-        hidden=tuple(path for path in (started.place, attester_copy()) if path is not None),
+        hidden=tuple(
+            path for path in (started.place, started.outputs, attester_copy()) if path is not None
+        ),
         network=request.network,
     )
     for source in code.interpreter.sources:
         if is_broad(source.resolve(), paths.home):
             tell(f"{shown(str(source))}, named in a .pth file, is not shown to the work")
-    places = started.place / "outputs"
+    places = started.outputs / "outputs"
     places.mkdir()
     match started.sandbox.separation:
         case "namespaces":
             plan = workload_filesystem(paths, places)
             return replace(plan, filesystem=_pinned(plan.filesystem, paths))
         case "uid":
-            started.place.chmod(0o711)
+            for folder in (started.place, started.outputs):
+                folder.chmod(0o711)
             plan = plain_places(paths, places, owner=OTHER_USER)
             check_other_user_reads([code.script, code.interpreter.given, *plan.inputs.values()])
             return plan

@@ -55,6 +55,9 @@ from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
 
 _DECLARER = "provider"
+_ON_DISK = 1 << 60
+"""Nobody knows how large outputs will be: they never lie in memory."""
+
 _CARD_MODE, _PRIVATE_MODE = 0o644, 0o600
 
 
@@ -79,7 +82,8 @@ class Opened(NamedTuple):
 class StartedRun(NamedTuple):
     """A run whose code and inputs are measured: the work may begin.
 
-    `place` is a private folder for the run's own files, removed at the end.
+    `place` is a private folder for the run's own files, `outputs` one on disk for what the work
+    writes (`place` itself where there are no outputs); both are removed at the end.
     """
 
     opened: Opened
@@ -90,6 +94,7 @@ class StartedRun(NamedTuple):
     inputs: Mapping[str, Input]
     declared: tuple[Property, ...]
     cards: Mapping[str, bytes]
+    outputs: Path
 
     @property
     def request(self) -> RunRequest:
@@ -124,6 +129,7 @@ def begin_run(
     plan = None if request.plan is None else measure_path(request.plan).digest
     with ExitStack() as stack:
         place = stack.enter_context(private_place(_place_size(request)))
+        outputs = stack.enter_context(private_place(_ON_DISK)) if request.outputs else place
         attestation = stack.enter_context(open_attestation(setup, request.key))
         spent = spend_number(attestation, request.nonce, plan)
         record.started(spent.run.id, spent.run.number)
@@ -139,7 +145,7 @@ def begin_run(
         declared = declared_properties(request)
         log.append(*map(property_record, declared), begin_record())
         tell("measured; the work begins")
-        yield StartedRun(opened, place, code, sandbox, in_force, inputs, declared, cards)
+        yield StartedRun(opened, place, code, sandbox, in_force, inputs, declared, cards, outputs)
 
 
 def finish_run(

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_an_output_in_a_folder_that_the_work_makes(shop: Workshop) -> None:
     script = "import os; os.makedirs('out/deep'); open('out/deep/model.bin', 'w').write('m')"
     assert shop.run(script, "--output=model=out/deep/model.bin").status == 0
     assert shop.read("out/deep/model.bin") == "m"
+
+
+def test_outputs_never_lie_in_memory(shop: Workshop) -> None:
+    script = """
+import os
+print(os.stat(".").st_dev)
+open("model.bin", "w").write("m")
+"""
+    ran = shop.run(script, *NAMED)
+    assert ran.status == 0, ran.stderr
+    assert int(ran.stdout) == Path(tempfile.gettempdir()).stat().st_dev
+    assert int(ran.stdout) != Path("/dev/shm").stat().st_dev  # noqa: S108 - only looked at
 
 
 def test_a_script_elsewhere_with_inputs_elsewhere(

@@ -53,7 +53,7 @@ def started_run(asked: RunRequest, force: str | None = None) -> Iterator[Started
             inputs[name] = Input(Path(path), copy.path, artifact)
         opened = cast("Opened", _opened(asked))
         in_force = isolation(sandbox, network=False)
-        yield StartedRun(opened, place, code, sandbox, in_force, inputs, (), {})
+        yield StartedRun(opened, place, code, sandbox, in_force, inputs, (), {}, place)
 
 
 def _opened(asked: RunRequest) -> object:
