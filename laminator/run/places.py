@@ -110,8 +110,9 @@ def workload_filesystem(request: Request, places_root: Path) -> Plan:
     )
     whole = merged(visible, binds)
     whole = merged(whole, _spelling(request, whole, places))
-    hidden = (path.resolve() for path in (*request.hidden, places_root))
-    whole = merged(whole, Filesystem(masked=tuple(path for path in hidden if cover(path, whole))))
+    hidden = {path.resolve() for path in (*request.hidden, places_root)}
+    outer = (path for path in sorted(hidden) if hidden.isdisjoint(path.parents))
+    whole = merged(whole, Filesystem(masked=tuple(path for path in outer if cover(path, whole))))
     _make_mount_points(whole, places)
     return Plan(
         filesystem=whole,

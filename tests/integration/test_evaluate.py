@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import evaluating
@@ -131,7 +131,7 @@ def test_sensitive_groups_and_a_file_of_labels(lab: Lab) -> None:
     assert lab.card("out.card").claims.inputs["labels"].type == "dataset"
     slices = found.parameters["slices"]
     assert isinstance(slices, tuple)
-    assert [item["group"] for item in slices if isinstance(item, dict)] == [
+    assert [item["group"] for item in slices if isinstance(item, Mapping)] == [
         "group <0>",
         "group <1>",
     ]

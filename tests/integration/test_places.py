@@ -215,6 +215,15 @@ def test_places_inside_the_scripts_folder_are_masked(machine: Machine) -> None:
 
 
 @needs_namespaces
+def test_folders_within_hidden_ones_are_masked_with_them(machine: Machine) -> None:
+    machine.private = machine.project / "private"
+    machine.private.mkdir()
+    plan = machine.plan(machine.request(hidden=(machine.private,)))
+    assert "data.csv" in see(plan, "ls")
+    assert "places" not in see(plan, "ls private")
+
+
+@needs_namespaces
 def test_editable_sources_and_prefixes_are_shown(machine: Machine) -> None:
     for name in ("env/bin", "src/package", "src/other"):
         (machine.home / name).mkdir(parents=True)
