@@ -111,3 +111,14 @@ def test_the_verifiers_checks_are_found_with_tests_for_each(tool: dict[str, Any]
     }
     for mutant in tool["mutants"](ROOT, ("checks", *tool["MODULES"])):
         assert tool["tests_for"](ROOT, mutant.module)
+
+
+def test_weaknesses_and_parts_of_conditions_are_mutants(tool: dict[str, Any]) -> None:
+    source = b'def _weakness(a, b):\n    return "bad" if a or b else ""\n'
+    assert [changed(source, mutant) for mutant in tool["verdict_mutants"]("x.py", source)] == [
+        'def _weakness(a, b):\n    return "" if a or b else ""\n'
+    ]
+    assert [changed(source, mutant) for mutant in tool["condition_mutants"]("x.py", source)] == [
+        'def _weakness(a, b):\n    return "bad" if False or b else ""\n',
+        'def _weakness(a, b):\n    return "bad" if a or False else ""\n',
+    ]
