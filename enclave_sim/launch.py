@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ MEASURED, UNMEASURED = "drtm-simulated", "none"
 
 _CLOSED = b"laminator: no attester runs on this simulated machine"
 _SIGNAL_BASE = 128
+_READY_SECONDS = 2.0
+_PAUSE_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +63,23 @@ class Attester(NamedTuple):
 
     process: subprocess.Popen[bytes]
     group: int
+    first: int
     launch: Launch
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the attester's process group."""
+        """Send a signal to the attester's process group.
+
+        Right after the start this waits, for two seconds at most, until the attester catches
+        SIGTERM: before, the signal would meet bubblewrap alone, or cut the attester short.
+        """
+        deadline = time.monotonic() + _READY_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if any(map(_catches, _with_children(self.group))):
+                break
+            time.sleep(_PAUSE_SECONDS)
+        self._signal(number)
+
+    def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.group, number)
 
@@ -75,7 +91,9 @@ class Attester(NamedTuple):
     def kill(self) -> None:
         """End the attester and all that it started."""
         self.process.kill()
-        self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.first, signal.SIGKILL)  # of a pid namespace: ends it all
+        self._signal(signal.SIGKILL)
         self.process.wait()
 
 
@@ -170,7 +188,9 @@ def _started(
             os.close(setup_fd)
             os.close(status_write)
         group = _confined_group(status_read, process) if confined else process.pid
-        attester = Attester(process, group, seat.setup.launch)
+        first = os.pidfd_open(group)
+        stack.callback(os.close, first)
+        attester = Attester(process, group, first, seat.setup.launch)
         stack.callback(attester.kill)
         yield attester
 
@@ -197,6 +217,24 @@ def _confined_group(status_fd: int, process: subprocess.Popen[bytes]) -> int:
         process.kill()
         process.wait()
         raise MachineError("machine.confinement", "the attester cannot be confined") from error
+
+
+def _with_children(process: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return [process]
+    return [process, *map(int, children)]
+
+
+def _catches(process: int) -> bool:
+    """Say whether a process has a handler for SIGTERM: an attester that is ready for signals."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _readable(content: bytes) -> int:

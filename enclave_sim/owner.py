@@ -20,6 +20,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,7 +78,10 @@ class Owner:
         listener.close()
         for thread in threads:
             thread.join()
-        self._tpm.power_off()
+        try:
+            self._tpm.power_off()
+        except MachineError as error:
+            sys.stderr.write(f"{error.message}\n")  # the owner's log
 
     def _has_news(self, channel: socket.socket) -> bool:
         """Wait until something comes through `channel` (true) or the owner is to end (false)."""

@@ -17,6 +17,7 @@ from laminator.errors import LaminatorError, MalformedError
 from laminator.report.text import safe_message
 from laminator.run import request as request_format
 from laminator.run import setup as setup_format
+from laminator.run.entry import SIGNALS
 from laminator.run.ledger import RunRecord
 from laminator.run.outcome import (
     FAILURE_STATUS,
@@ -44,12 +45,15 @@ def main() -> int:
     """Make the run; return the exit status."""
     sys.excepthook = _crash
     make_undumpable()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     try:
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         setup = parse_setup(_read(SETUP_VARIABLE, setup_format.MAX_BYTES))
         request = parse_request(_read(REQUEST_VARIABLE, request_format.MAX_BYTES))
         record = RunRecord(request.ledger, ticket=request.ticket, card=request.card)
+    except InterruptedRunError as error:
+        return _said(interrupted(error.signal), 0)
     except LaminatorError as error:
         return _said(failed(error.message), 0)
     outcome = attest(setup, request, record)
@@ -104,6 +108,6 @@ def _crash(
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # once: what follows is cleaning up
     raise InterruptedRunError(number)

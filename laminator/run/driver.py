@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from laminator.errors import MachineError, UsageError, shown
-from laminator.report.text import safe
+from laminator.report.text import safe_message
 from laminator.run.disclosure import PRIVATE_SUFFIX
 from laminator.run.ledger import Entry, complete
 from laminator.run.outcome import FAILURE_STATUS, Outcome, ending
@@ -47,7 +47,11 @@ def drive(request: RunRequest, *, attester: str = "auto", simulated: str | None 
     Raises UsageError, MachineError where no attester can be started.
     """
     chosen = _simulated(simulated) if simulated is not None else _tpm(attester)
-    return _conclude(request, *chosen.run(encode_request(request)))
+    try:
+        ended = chosen.run(encode_request(request))
+    except MachineError as error:
+        raise _with_number(request, error) from error
+    return _conclude(request, *ended)
 
 
 def verify_command(request: RunRequest, verification: Verification) -> str:
@@ -81,6 +85,16 @@ def _conclude(request: RunRequest, status: int, verification: Verification) -> i
             f"the attester {ending(status)}; run number {entry.number} is spent, no card is written"
         )
     return status or FAILURE_STATUS
+
+
+def _with_number(request: RunRequest, error: MachineError) -> MachineError:
+    """Log the end of a run whose machine failed, and name the number that it spent."""
+    entry = _last_entry(request, FAILURE_STATUS)
+    if entry is None:
+        return error
+    card = "its card is written" if entry.outcome == "card" else "no card is written"
+    message = f"{error.message}; run number {entry.number} is spent, {card}"
+    return MachineError(error.code, message)
 
 
 def _last_entry(request: RunRequest, status: int) -> Entry | None:
@@ -121,5 +135,4 @@ def _short(path: str) -> str:
 
 
 def _say(text: str) -> None:
-    lines = (safe(line, limit=4096) for line in text.split("\n"))
-    sys.stderr.write("laminator: " + "\n".join(lines) + "\n")
+    sys.stderr.write(f"laminator: {safe_message(text)}\n")

@@ -6,8 +6,12 @@
 The role's module is imported only when it is known: the measured copy has no byte code.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops an attester."""
 
 _USAGE_STATUS = 2
 
@@ -16,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the role that `argv` names; return the exit status."""
     match list(argv):
         case ["attester"]:
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can answer them
             from laminator.run.attester import main as attester
 
             return attester()

@@ -1,5 +1,6 @@
 """The simulated machine with a real software TPM: its papers, its power, its launches."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,15 @@ from launching import Said, launch_text, launching, request_descriptor
 from enclave_sim import wire
 from enclave_sim.client import default_folder, ensure
 from enclave_sim.folder import open_folder, read_launches
-from enclave_sim.machine import Machine, _wait_for_end, create, is_running, start, stop
+from enclave_sim.machine import (
+    Machine,
+    _launch_message,
+    _wait_for_end,
+    create,
+    is_running,
+    start,
+    stop,
+)
 from laminator.appraise.policy import load_policy
 from laminator.attest.tpm import AttestationTpm
 from laminator.digest import parse_digest
@@ -69,6 +78,14 @@ from laminator import programs
 found = programs.find_program
 programs.find_program = lambda name: None if name == "bwrap" else found(name)
 """
+SLOW_TO_CATCH = (
+    """
+import signal, time
+print(json.dumps("started"), flush=True)
+time.sleep(0.5)
+"""
+    + WAIT_FOR_SIGNAL
+)
 SLEEP = """
 import time
 print(json.dumps("ready"), flush=True)
@@ -490,6 +507,34 @@ def test_two_at_once_make_one_machine(state: Path) -> None:
         thread.join()
     assert len(serials) == 1
     assert [path.name for path in state.parent.iterdir()] == ["machine"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_early_signal_waits_until_it_can_be_caught(machine: Machine, number: int) -> None:
+    with wire.connect(machine.folder) as connection:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(reader) as output, request_descriptor(b"") as request:
+            message = _launch_message(launching(SLOW_TO_CATCH))
+            wire.send(connection, message, (request, 0, writer, 2))
+            os.close(writer)
+            wire.send(connection, {"op": "signal", "signal": number})
+            assert output.read() == f'"started"\n"ready"\n{number}\n'
+        while (packet := wire.receive(connection)) and "ended" not in packet.message:
+            pass
+    assert packet is not None
+    assert packet.message["ended"] == 100 + number
+
+
+def test_a_dead_tpm_leaves_no_traceback(folder: Path) -> None:
+    with start(folder) as machine, contextlib.suppress(MachineError):
+        owner = machine.status()["pid"]
+        (tpm,) = Path(f"/proc/{owner}/task/{owner}/children").read_text().split()
+        os.kill(int(tpm), signal.SIGKILL)
+        machine.reset()
+    assert not is_running(open_folder(folder))
+    log = open_folder(folder).log.read_text()
+    assert "does not answer" in log
+    assert "Traceback" not in log
 
 
 def test_the_owner_survives_strangers_on_its_socket(machine: Machine) -> None:
