@@ -319,6 +319,24 @@ def predict(model, batch):
     assert _found(capfd) == "weights"
 
 
+def test_swapping_the_interpreter_after_hashing(bench: Bench) -> None:
+    """The link that led to the measured binary leads there still, for the model's process."""
+    venv = bench.folder / "venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    (venv / "lib").symlink_to(Path(sys.prefix, "lib"))
+    (venv / "pyvenv.cfg").write_text(f"home = {python.resolve().parent}\n")
+
+    def swap() -> None:
+        (venv / "new").symlink_to("/bin/false")
+        (venv / "new").rename(python)
+
+    bench.write("test.csv", table({"x": X, "label": ["yes" if x % 3 else "no" for x in X]}))
+    found = bench.evaluate("--python", python, meanwhile=swap)
+    assert found.parameters["n"] == ROWS
+
+
 def test_the_labels_as_a_feature(bench: Bench) -> None:
     assert _refused(lambda: bench.evaluate("--feature", "label")).code == "data.labels"
     assert _refused(lambda: bench.evaluate("--sensitive", "label")).code == "data.labels"
