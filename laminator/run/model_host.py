@@ -39,6 +39,8 @@ CODE_MODULE = "laminator_model_code"
 TEXT, IMAGE = "text", "image"
 _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
 _DIRECT = 24
+HUNG_UP = 1
+"""The exit status, without a word, where the measurer has ended: it says itself why."""
 _NULL = b"\xf6"
 _ARGUMENT_SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 
@@ -175,7 +177,7 @@ def send(connection: socket.socket, message: object) -> None:
     try:
         connection.sendall(len(body).to_bytes(LENGTH_BYTES, "big") + body)
     except (BrokenPipeError, ConnectionResetError):
-        sys.exit("the measurer hung up")
+        sys.exit(HUNG_UP)
 
 
 def receive(connection: socket.socket) -> Any:  # noqa: ANN401 - a decoded message
@@ -193,10 +195,10 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytearray:
         try:
             count = connection.recv_into(view[position:])
         except ConnectionResetError:
-            sys.exit("the measurer hung up")
+            sys.exit(HUNG_UP)
         if count == 0:
             if position:
-                sys.exit("the measurer hung up in the middle of a batch")
+                sys.exit(HUNG_UP)
             return bytearray()
         position += count
     return data

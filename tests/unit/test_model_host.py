@@ -544,3 +544,21 @@ def test_the_measurer_runs_from_the_attesters_own_copy(
     assert copied.filesystem == Filesystem(read_only=(Bind(tmp_path, tmp_path),))
     assert copied.words[0] == str(tmp_path / "so" / "ld-linux.so.2")
     assert copied.words[-4:] == ("-I", "-S", "-B", str(tmp_path / "entry.py"))
+
+
+@pytest.mark.parametrize("part", [b"", b"\0\0"])
+def test_a_measurer_that_has_ended_leaves_no_noise(tmp_path: Path, part: bytes) -> None:
+    """It says itself why; the model's process must not speak before it."""
+    (tmp_path / "code.py").write_text(CONSTANT)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        words = [str(theirs.fileno()), str(tmp_path), str(tmp_path / "code.py")]
+        process = subprocess.Popen(
+            [sys.executable, "-P", model_host.__file__, *words],
+            pass_fds=(theirs.fileno(),),
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        ours.recv(1)
+        ours.sendall(part)
+    assert process.communicate(timeout=60)[1] == b""
