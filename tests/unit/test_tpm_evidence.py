@@ -512,7 +512,7 @@ def test_evidence_outside_its_bounds_is_malformed(path: tuple[str, ...], value: 
         assert isinstance(place, dict)
         place = place[key]
     assert isinstance(place, dict)
-    place[path[-1]] = value  # type: ignore[assignment]
+    place[path[-1]] = value
     with pytest.raises(MalformedError):
         tpm.parse_tpm_evidence(cbor.encode(plain))
 
