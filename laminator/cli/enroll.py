@@ -140,7 +140,9 @@ def _install(args: argparse.Namespace) -> Outcome:
     installed = install_grant(_access(args), grant, folder, dt.datetime.now(dt.UTC))
     until = installed.certificate.not_valid_after_utc
     issuer = installed.verified.anchor_subject
-    options = ["run", "--attester", args.attester, "--", "python", "train.py"]
+    options = ["run", "--attester", args.attester]
+    options += [] if args.label is None else ["--label", args.label]
+    options += ["--", "python", "train.py"]
     return Outcome(
         (
             f"installed {installed.path}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laminator.cbor import Value
+from laminator.enroll.ak_label import check_label
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
 from laminator.report.text import safe
@@ -59,6 +60,7 @@ def build_request(args: argparse.Namespace, task: Task) -> RunRequest:
         environment_public=args.env_public,
         network=args.network,
         key=args.ak,
+        label=None if args.label is None else check_label(args.label),
         ledger=str(ledger.default_path()),
         ticket=secrets.token_hex(8),
         options=task.options,
@@ -107,6 +109,7 @@ def _add_attester(parser: argparse.ArgumentParser) -> None:
     )
     add("--network", action="store_true", help="leave the network reachable; the card says so")
     add("--ak", choices=KEYS, default="ecc", help="the attestation key: ECDSA P-256 or RSA-2048")
+    add("--label", metavar="LABEL", help="the attestation key that was enrolled for LABEL")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--attester", metavar="auto|tpm:TCTI", default="auto", help="where to run")
     where.add_argument(

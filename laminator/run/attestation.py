@@ -9,6 +9,7 @@ from laminator.attest.tpm import AttestationTpm, CounterCertification, SignedAtt
 from laminator.card import ConceptualMessage
 from laminator.claims import Launch, Run
 from laminator.digest import Digest
+from laminator.enroll.ak_label import labelled
 from laminator.enroll.key_templates import AK_ECDSA_P256, AK_RSASSA_2048
 from laminator.errors import MachineError, MalformedError
 from laminator.eventlog import (
@@ -52,12 +53,12 @@ class SpentNumber(NamedTuple):
 
 
 @contextmanager
-def open_attestation(setup: Setup, key: str) -> Iterator[Attestation]:
-    """Open the TPM, make the attestation key (`ecc` or `rsa`) and find its certificates.
+def open_attestation(setup: Setup, key: str, label: str | None) -> Iterator[Attestation]:
+    """Open the TPM, make the attestation key (`ecc` or `rsa`) of `label` and find its certificates.
 
     Raises MachineError.
     """
-    with AttestationTpm(setup.tpm, setup.auths, AK_TEMPLATES[key]) as tpm:
+    with AttestationTpm(setup.tpm, setup.auths, labelled(AK_TEMPLATES[key], label)) as tpm:
         public = parse_public(tpm.ak_public)
         if setup.enrol_fd is not None:
             certificates = enrol(tpm, setup.enrol_fd, key)

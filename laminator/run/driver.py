@@ -5,10 +5,10 @@ An attester is a simulated machine, or this machine's own TPM. `auto` never mean
 
 import sys
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from laminator.errors import MachineError, UsageError, shown
 from laminator.report.text import safe_message
+from laminator.run.back_end import Attester, Verification
 from laminator.run.disclosure import PRIVATE_SUFFIX
 from laminator.run.ledger import Entry, complete
 from laminator.run.outcome import FAILURE_STATUS, Outcome, ending
@@ -19,34 +19,13 @@ __all__ = ["FAILURE_STATUS", "drive"]
 _TPM_DEVICE = "/dev/tpmrm0"
 
 
-class Verification(NamedTuple):
-    """The options with which `laminator verify` accepts an attester's cards."""
-
-    trust: str | None = None
-    policy: str | None = None
-
-
-class Ended(NamedTuple):
-    """An attester's exit status, and how its card verifies."""
-
-    status: int
-    verification: Verification
-
-
-class Attester(Protocol):
-    """Something that runs the attester's process to its end."""
-
-    def run(self, request: bytes) -> Ended:
-        """Run an attester on `request`."""
-
-
 def drive(request: RunRequest, *, attester: str = "auto", simulated: str | None = None) -> int:
     """Run `request` and say how it ended; return the exit status for the command line.
 
     `simulated` is a machine's folder, empty for the user's own, None for no simulation.
     Raises UsageError, MachineError where no attester can be started.
     """
-    chosen = _simulated(simulated) if simulated is not None else _tpm(attester)
+    chosen = _simulated(simulated) if simulated is not None else _tpm(attester, request.label)
     try:
         ended = chosen.run(encode_request(request))
     except MachineError as error:
@@ -109,7 +88,7 @@ def _simulated(folder: str) -> Attester:
     return SimulatedMachine(folder)
 
 
-def _tpm(attester: str) -> Attester:
+def _tpm(attester: str, label: str | None) -> Attester:
     from laminator.run.local_tpm import LocalTpm
 
     if attester == "auto":
@@ -119,12 +98,12 @@ def _tpm(attester: str) -> Attester:
                 "write --simulated"
             )
             raise MachineError("attester.none", message)
-        return LocalTpm(f"device:{_TPM_DEVICE}")
+        return LocalTpm(f"device:{_TPM_DEVICE}", label)
     kind, colon, tcti = attester.partition(":")
     if kind != "tpm" or not colon or not tcti:
         message = f"--attester {shown(attester)}: expected auto or tpm:TCTI, or use --simulated"
         raise UsageError("attester.kind", message)
-    return LocalTpm(tcti)
+    return LocalTpm(tcti, label)
 
 
 def _short(path: str) -> str:

@@ -1,8 +1,8 @@
 """The machine's own TPM as attester: a child process without a measured launch.
 
 Its attestation key must have been enrolled before: certificates (PEM or DER) lie in
-$XDG_DATA_HOME/laminator/ak/, and `counter.auth` there holds the run counter's secret in hex, if
-it has one.
+$XDG_DATA_HOME/laminator/ak/, those of a labelled key below in labels/LABEL/, and ak/counter.auth
+holds the run counter's secret in hex, if it has one.
 """
 
 import os
@@ -14,10 +14,11 @@ from types import FrameType
 
 from laminator.attest.tpm import HierarchyAuths
 from laminator.claims import Launch
+from laminator.enroll.places import ak_folder, certificate_folder
 from laminator.errors import MachineError, MalformedError, shown
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.run.attester import REQUEST_VARIABLE, SETUP_VARIABLE
-from laminator.run.driver import Ended, Verification
+from laminator.run.back_end import Ended, Verification
 from laminator.run.setup import Setup, encode_setup
 
 _MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -26,28 +27,23 @@ _MAX_CERTIFICATE_BYTES = 64 * 1024
 class LocalTpm:
     """The attester that reaches a TPM through `tcti`, a TCTI string of tpm2-tss."""
 
-    def __init__(self, tcti: str) -> None:
+    def __init__(self, tcti: str, label: str | None = None) -> None:
         self._tcti = tcti
+        self._label = label
 
     def run(self, request: bytes) -> Ended:
         """Run the attester's process to its end. Raises MachineError where it is not enrolled."""
-        folder = data_folder() / "ak"
+        folder = ak_folder()
         setup = Setup(
             tpm=self._tcti,
             auths=HierarchyAuths(counter=_counter_secret(folder)),
             counter_index=RUN_COUNTER_INDEX,
             launch=Launch("none"),
             enrol_fd=None,
-            certificates=load_certificates(folder),
+            certificates=load_certificates(certificate_folder(self._label)),
             simulated=False,
         )
         return Ended(_run_attester(encode_setup(setup), request), Verification())
-
-
-def data_folder() -> Path:
-    """Return Laminator's folder in the user's data folder (XDG)."""
-    data = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(data) if data.startswith("/") else Path.home() / ".local" / "share") / "laminator"
 
 
 def load_certificates(folder: Path) -> tuple[bytes, ...]:
@@ -66,8 +62,8 @@ def load_certificates(folder: Path) -> tuple[bytes, ...]:
     found += [path.read_bytes()[:_MAX_CERTIFICATE_BYTES] for path in sorted(folder.glob("*.der"))]
     if not found:
         message = (
-            f"this TPM's attestation key is not enrolled: no certificate in {folder}; "
-            "to try Laminator without one, write --simulated"
+            f"this TPM's attestation key is not enrolled: no certificate in {folder}; enrol it: "
+            "laminator enroll request; to try Laminator without one, write --simulated"
         )
         raise MachineError("ak.enrolment", message)
     return tuple(found)

@@ -25,6 +25,7 @@ class RunRequest(NamedTuple):
     """One request; every path is absolute.
 
     `argv[0]` is the interpreter's path and `script` the index of the entry script in `argv`;
+    `label` names one of the TPM's attestation keys of that kind (`laminator.enroll.ak_label`);
     `environment` holds the values that the caller passes on; `ticket` is the caller's own mark,
     by which it finds this run in the ledger; `options` belong to the verb.
     """
@@ -45,6 +46,7 @@ class RunRequest(NamedTuple):
     environment_public: bool = False
     network: bool = False
     key: str = "ecc"
+    label: str | None = None
     ledger: str | None = None
     ticket: str = ""
     options: Mapping[str, Value] = {}
@@ -125,6 +127,7 @@ _FIELDS: dict[str, Callable[[Value, str], object]] = {
     "environment_public": flag,
     "network": flag,
     "key": choice(*KEYS),
+    "label": _optional(_text),
     "ledger": _optional(_path),
     "ticket": _text,
     "options": _options,

@@ -130,7 +130,7 @@ def begin_run(
     with ExitStack() as stack:
         place = stack.enter_context(private_place(_place_size(request)))
         outputs = stack.enter_context(private_place(_ON_DISK)) if request.outputs else place
-        attestation = stack.enter_context(open_attestation(setup, request.key))
+        attestation = stack.enter_context(open_attestation(setup, request.key, request.label))
         spent = spend_number(attestation, request.nonce, plan)
         record.started(spent.run.id, spent.run.number)
         size = _place_size(request)

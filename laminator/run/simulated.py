@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from enclave_sim.client import ensure
-from laminator.run.driver import Ended, Verification
+from laminator.run.back_end import Ended, Verification
 from laminator.run.progress import working
 
 

@@ -15,6 +15,7 @@ from raw_swtpm import RawSwtpm, running_swtpm
 from tpm2_tools import Tools, from_tools, to_tools, tools_for
 
 from laminator.attest.tpm import AttestationTpm
+from laminator.card import parse_card
 from laminator.enroll.ak_certificate import Authority
 from laminator.enroll.authority import check_counter
 from laminator.enroll.exchange import (
@@ -36,6 +37,7 @@ from laminator.enroll.key_templates import (
     EK_TEMPLATES,
     EkTemplate,
 )
+from laminator.evidence.tpm import parse_tpm_evidence
 from laminator.evidence.tpm_key import PublicKey, public_key
 from laminator.evidence.tpm_structures import (
     COUNTER_ATTRIBUTES,
@@ -43,6 +45,7 @@ from laminator.evidence.tpm_structures import (
     RUN_COUNTER_INDEX,
     NvPublic,
     marshal_nv_public,
+    marshal_public,
     name,
     parse_nv_public,
     parse_public,
@@ -477,3 +480,31 @@ def test_a_file_of_another_kind_is_refused(
     assert stick.authority.run("issue", stick.path("request")).refusal == "exchange.kind"
     (stick.folder / "m.challenge").write_bytes(b"\xff")
     assert stick.prover.run("respond", stick.path("challenge")).refusal.startswith("cbor.")
+
+
+def test_a_run_uses_the_key_of_its_label(
+    stick: Stick, swtpm: RawSwtpm, maker: Manufacturer
+) -> None:
+    certificate = ek_file(stick.folder, swtpm, maker, EK_ECC_P256)
+    (stick.folder / "train.py").write_text("print('trained')\n")
+    run = ("run", f"--attester=tpm:{swtpm.tcti}")
+    keys = []
+    for label in ("acme", "bolt"):
+        request = stick.request("--ek-certificate", certificate, f"--label={label}")
+        stick.travel(f"--label={label}")
+        installed = stick.prover.run("install", stick.path("grant"), f"--label={label}")
+        assert f"--label {label} " in installed.facts["next"]
+        options = (f"--label={label}", "--", sys.executable, "train.py")
+        ran = spawned(stick.prover.variables, *run, *options, cwd=stick.folder)
+        assert ran.status == 0, ran.stderr
+        card = parse_card((stick.folder / "train.card").read_bytes())
+        evidence = parse_tpm_evidence(card.evidence[0].value)
+        assert marshal_public(evidence.ak) == request.ak
+        assert len(evidence.certificates) == 1
+        keys.append(evidence.ak)
+    assert keys[0] != keys[1]
+    options = ("--label=nobody", "--", sys.executable, "train.py")
+    ran = spawned(stick.prover.variables, *run, *options, cwd=stick.folder)
+    assert (ran.status, "not enrolled" in ran.stderr) == (125, True)
+    options = ("--label=../x", "--", sys.executable, "train.py")
+    assert spawned(stick.prover.variables, *run, *options, cwd=stick.folder).status == 125
