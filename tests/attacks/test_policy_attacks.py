@@ -162,3 +162,17 @@ def test_a_rule_that_would_let_anything_through_is_refused(text: str) -> None:
     assert rules(ACCURACY)
     with pytest.raises(UsageError):
         rules(ACCURACY + text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"min = {2**63}\n", "beyond 64 bits"),
+        ("min = 2026-01-01\n", "text, a number, true, false, an array or a table"),
+        ("parameters = { day = 12:00:00 }\n", "text, a number, true, false, an array or a table"),
+    ],
+    ids=["huge", "date", "time"],
+)
+def test_a_rule_with_a_value_of_no_kind_that_cards_have(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        rules(ACCURACY + text)
