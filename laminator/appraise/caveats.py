@@ -38,8 +38,9 @@ SENTENCES = {
     "coverage.boot": _LOW_COVERAGE,
     "authority.self-certified": "The authority that certified the attestation key is not one that "
     "the policy names independent.",
-    "code.imports-not-measured": "Modules that the entry script imports and native libraries that "
-    "it loads are not measured: the entry script's digest does not fix what ran.",
+    "code.imports-not-measured": "Modules that the interpreter loads before the entry script "
+    "(sitecustomize, .pth files) or that the script imports, and native libraries, are not "
+    "measured: the entry script's digest does not fix what ran.",
     "time.declared": "The time in the card is the host's clock, declared and not proven; that the "
     "card existed at any time in the past is not proven.",
     "freshness.no-nonce": "No nonce of the verifier was checked: the card may be older than it "

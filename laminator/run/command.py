@@ -18,6 +18,9 @@ FLAGS = ("-B", "-E", "-I", "-O", "-OO", "-P", "-S", "-b", "-bb", "-d", "-q", "-s
 FLAGS_WITH_VALUE = ("-W", "-X")
 """Flags with a value, attached or in the next word."""
 
+X_OPTIONS = ("dev", "faulthandler", "importtime", "int_max_str_digits", "no_debug_ranges", "utf8")
+"""The -X options that may be given: others, such as `presite`, may load code of their own."""
+
 _EXAMPLE = "write: laminator run [options] -- python SCRIPT [arguments]"
 
 
@@ -55,7 +58,19 @@ def find_script(words: Sequence[str]) -> int:
             known = " ".join((*FLAGS, *(f"{flag} VALUE" for flag in FLAGS_WITH_VALUE)))
             message = f"{shown(word)}: before the script only these, one by one: {known}"
             raise UsageError("command.flag", f"{message}; {_EXAMPLE}")
+        if word[:2] in FLAGS_WITH_VALUE:
+            _check_value(word[:2], word[2:] or "".join(words[index + 1 : index + 2]))
         index += 2 if word in FLAGS_WITH_VALUE else 1
     if index >= len(words):
         raise UsageError("command.script", f"no script; {_EXAMPLE}")
     return index
+
+
+def _check_value(flag: str, value: str) -> None:
+    """Check that the flag's value loads no code: a dotted warning category is imported."""
+    if flag == "-X" and value.partition("=")[0] not in X_OPTIONS:
+        known = ", ".join(X_OPTIONS)
+        raise UsageError("command.flag", f"-X {shown(value)}: before the script only {known}")
+    if flag == "-W" and "." in value:
+        message = f"-W {shown(value)}: before the script only built-in categories"
+        raise UsageError("command.flag", message)

@@ -101,6 +101,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (("-W", "error", "-X", "dev", "-OO"), 6),
         (("-Werror", "-Xdev"), 3),
         (("-W", "-c"), 3),
+        (("-W", "ignore::DeprecationWarning", "-Xint_max_str_digits=0"), 4),
     ],
 )
 def test_the_script_is_the_first_word_after_the_flags(
@@ -133,7 +134,13 @@ def test_the_script_is_the_first_word_after_the_flags(
         ((sys.executable, "-i", "train.py"), "command.flag"),
         ((sys.executable, "-x", "train.py"), "command.flag"),
         ((sys.executable, "--check-hash-based-pycs", "never", "train.py"), "command.flag"),
-        ((sys.executable, "-X", "train.py"), "command.script"),
+        ((sys.executable, "-X", "train.py"), "command.flag"),
+        ((sys.executable, "-X"), "command.flag"),
+        ((sys.executable, "-W"), "command.script"),
+        ((sys.executable, "-X", "presite=evil", "train.py"), "command.flag"),
+        ((sys.executable, "-Xpycache_prefix=there", "train.py"), "command.flag"),
+        ((sys.executable, "-W", "ignore::evil.Category", "train.py"), "command.flag"),
+        ((sys.executable, "-Wignore::evil.Category", "train.py"), "command.flag"),
     ],
 )
 @pytest.mark.usefixtures("script")
