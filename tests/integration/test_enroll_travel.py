@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ek_pki
 import pytest
+from cddl import fitting_card
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -15,7 +16,6 @@ from raw_swtpm import RawSwtpm, running_swtpm
 from tpm2_tools import Tools, from_tools, to_tools, tools_for
 
 from laminator.attest.tpm import AttestationTpm
-from laminator.card import parse_card
 from laminator.enroll.ak_certificate import Authority
 from laminator.enroll.authority import check_counter
 from laminator.enroll.exchange import (
@@ -497,7 +497,7 @@ def test_a_run_uses_the_key_of_its_label(
         options = (f"--label={label}", "--", sys.executable, "train.py")
         ran = spawned(stick.prover.variables, *run, *options, cwd=stick.folder)
         assert ran.status == 0, ran.stderr
-        card = parse_card((stick.folder / "train.card").read_bytes())
+        card = fitting_card((stick.folder / "train.card").read_bytes())
         evidence = parse_tpm_evidence(card.evidence[0].value)
         assert marshal_public(evidence.ak) == request.ak
         assert len(evidence.certificates) == 1

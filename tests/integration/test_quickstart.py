@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from laminator.card import parse_card
+from cddl import fitting_card
 
 ROOT = Path(__file__).parents[2]
 ADULT = ROOT.parent / "shared/data/adult.data"
@@ -57,7 +56,7 @@ def test_diabetes_example(machine: str, tmp_path: Path) -> None:
     _laminator(
         tmp_path, "evaluate", str(tmp_path / "model.pt2"), machine, *words, "--card", str(card)
     )
-    (accuracy,) = parse_card(card.read_bytes()).claims.properties
+    (accuracy,) = fitting_card(card.read_bytes()).claims.properties
     assert accuracy.source == "measured"
     assert isinstance(accuracy.value, float)
     assert accuracy.value > 0.65
@@ -73,6 +72,6 @@ def test_census_example(machine: str, tmp_path: Path) -> None:
     words = ("--data", f"test={tmp_path / 'test.csv'}", "--sensitive", "race", "--sensitive", "sex")
     model = str(tmp_path / "model.safetensors")
     _laminator(tmp_path, "evaluate", model, machine, *code, *words, "--card", str(card))
-    (accuracy,) = parse_card(card.read_bytes()).claims.properties
+    (accuracy,) = fitting_card(card.read_bytes()).claims.properties
     assert isinstance(accuracy.value, float)
     assert 0.75 < accuracy.value < 0.85

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pki
 import pytest
+from cddl import fitting_card
 from local_run import LAMINATOR, PYTHON, Attester, Workshop, enrolled
 from raw_swtpm import running_swtpm
 
 from enclave_sim.machine import Machine
-from laminator.card import parse_card
 from laminator.digest import sha256
 
 TRAIN = """
@@ -445,7 +445,7 @@ def test_the_printed_command_accepts_the_card(
     place = f"--simulated={machine.folder.root}"
     ran = _simulated(tmp_path, place, *options, XDG_STATE_HOME=state)
     assert ran.returncode == 0, ran.stderr
-    claims = parse_card((tmp_path / "train.card").read_bytes()).claims
+    claims = fitting_card((tmp_path / "train.card").read_bytes()).claims
     assert claims.run.launch.type == "drtm-simulated"
     assert claims.isolation.separation == "namespaces"
     assert _verify_as_told(tmp_path, ran.stderr) == "exit status 0"
@@ -520,5 +520,5 @@ def test_two_runs_at_once_take_turns(machine: Machine, tmp_path: Path) -> None:
     for run in (first, second):
         _, said = run.communicate(timeout=60)
         assert run.returncode == 0, said
-    cards = [parse_card((tmp_path / f"{name}.card").read_bytes()) for name in ("first", "second")]
+    cards = [fitting_card((tmp_path / f"{name}.card").read_bytes()) for name in ("first", "second")]
     assert cards[1].claims.run.number == cards[0].claims.run.number + 1

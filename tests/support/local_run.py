@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pki
+from cddl import fitting_card
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from raw_swtpm import RawSwtpm
 
 from laminator import TrustStore, VerificationResult, parse_policy, verify
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths
-from laminator.card import Card, parse_card
+from laminator.card import Card
 from laminator.evidence.tpm_key import public_key
 from laminator.evidence.tpm_structures import (
     RUN_COUNTER_INDEX,
@@ -134,7 +135,7 @@ class Workshop:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def card(self, path: str = "train.card") -> Card:
-        return parse_card((self.folder / path).read_bytes())
+        return fitting_card((self.folder / path).read_bytes())
 
     @property
     def has_card(self) -> bool:
