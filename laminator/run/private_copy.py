@@ -1,9 +1,8 @@
 """Private copies: the bytes handed over are exactly the bytes that were hashed.
 
 One pass reads each byte once, hashes it and writes it to a place that only the attester's user
-can open. What happens to the source afterwards reaches nobody. Measurers get a sealed memfd
-where they can take a descriptor; a memfd cannot be bound into a mount namespace, so an
-unmodified script gets a private copy, bound read-only at the path that it was given.
+can open. What happens to the source afterwards reaches nobody. A sealed memfd cannot be bound into
+a mount namespace, so a script gets a private copy, bound read-only at the path that it was given.
 """
 
 import contextlib
@@ -20,14 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from laminator.digest import Digest
 from laminator.errors import MachineError, UsageError, shown
 from laminator.measure.files import (
     Finish,
     Measured,
     Sink,
     Write,
-    hash_descriptor,
     measure_descriptor,
     open_beneath,
     open_source,
@@ -53,13 +50,6 @@ class PrivateCopy(NamedTuple):
 
     measured: Measured
     path: Path
-
-
-class Sealed(NamedTuple):
-    """A sealed memfd at offset 0, and the measure of its content."""
-
-    descriptor: int
-    measured: Measured
 
 
 @contextlib.contextmanager
@@ -139,32 +129,6 @@ def _copy(descriptor: int, destination: Path, *, writable: bool) -> Measured:
     except BaseException:
         remove(destination)
         raise
-
-
-def sealed_memfd(content: bytes | int, name: str = "laminator") -> Sealed:
-    """Return a memfd holding `content` (bytes, or a descriptor read to its end), sealed for ever.
-
-    Every process that gets it shares its offset: read it with pread, or open it anew through
-    /proc/self/fd. Raises MachineError.
-    """
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        if isinstance(content, bytes):
-            _write_all(descriptor, memoryview(content))
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            size, value = hash_descriptor(descriptor)
-        else:
-            size, value = hash_descriptor(content, _writer(descriptor))
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except OSError as error:
-        os.close(descriptor)
-        raise _failure(error, Path("memory")) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Sealed(descriptor, Measured(Digest("sha-256", value), size, 1))
 
 
 def store(place: Path, path: str, destination: Path) -> Measured:

@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -11,17 +10,14 @@ from pathlib import Path
 import pytest
 
 from laminator.errors import MachineError, UsageError
-from laminator.measure.files import Measured, measure_path
+from laminator.measure.files import measure_path
 from laminator.run import private_copy
 from laminator.run.private_copy import (
     copy_measured,
     private_place,
     remove,
-    sealed_memfd,
     store,
 )
-
-SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -175,24 +171,6 @@ def test_a_memory_without_execution_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert not private_copy._fits_memory(1)
 
 
-@pytest.mark.parametrize("size", [0, 5, 6 << 20])
-def test_a_sealed_memfd_holds_the_measured_bytes_for_ever(tmp_path: Path, size: int) -> None:
-    content = os.urandom(size)
-    (tmp_path / "data").write_bytes(content)
-    with (tmp_path / "data").open("rb") as file:
-        for given in (content, file.fileno()):
-            sealed = sealed_memfd(given)
-            with os.fdopen(sealed.descriptor, "rb") as memory:
-                assert memory.read() == content
-                assert fcntl.fcntl(memory, fcntl.F_GET_SEALS) == SEALS
-                with pytest.raises(PermissionError):
-                    os.ftruncate(memory.fileno(), size + 1)
-                if size:
-                    with pytest.raises(PermissionError):
-                        os.pwrite(memory.fileno(), b"x", 0)
-            assert sealed.measured == measure_path(tmp_path / "data")
-
-
 @pytest.mark.parametrize("before", ["nothing", "file", "folder", "link"])
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_an_output_is_stored_whole_whatever_was_there(
@@ -336,10 +314,3 @@ def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("absent")
     remove(tmp_path / "dangling")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_measured_is_a_plain_value() -> None:
-    sealed = sealed_memfd(b"abc")
-    os.close(sealed.descriptor)
-    assert isinstance(sealed.measured, Measured)
-    assert sealed.measured.digest.value == hashlib.sha256(b"abc").digest()
