@@ -50,9 +50,9 @@ from laminator.fields import (
 
 MAX_CLAIMS = 8 * 1024 * 1024
 MAX_METRIC_INTEGER = 2**53
+MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 
 _NONCE_KEY, _IAT_KEY, _PROFILE_KEY = 10, 6, 265
-_MIN_NONCE, _MAX_NONCE = 8, 64
 _MAX_ARTIFACTS = 1000
 _MAX_EVIDENCE = 16
 _MAX_NAMESPACES = 16
@@ -73,7 +73,7 @@ def parse_claims(data: bytes) -> Claims:
         inputs=fields.take("inputs", named(_artifact, most=_MAX_ARTIFACTS)),
         outputs=fields.take("outputs", named(_artifact, most=_MAX_ARTIFACTS)),
         properties=fields.take("properties", array(_property)),
-        nonce=fields.optional(_NONCE_KEY, octets(_MIN_NONCE, _MAX_NONCE)),
+        nonce=fields.optional(_NONCE_KEY, octets(MIN_NONCE_BYTES, MAX_NONCE_BYTES)),
         cards=fields.optional("cards", named(octets(32, 32), most=_MAX_ARTIFACTS)),
     )
     fields.close()

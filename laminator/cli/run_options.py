@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laminator.cbor import Value
+from laminator.cli.nonce import parse_nonce
 from laminator.enroll.ak_label import check_label
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
 from laminator.report.text import safe
 from laminator.run import ledger
-from laminator.run.request import KEYS, MAX_NONCE_BYTES, MIN_NONCE_BYTES, RunRequest
+from laminator.run.request import KEYS, RunRequest
 
 
 class Task(NamedTuple):
@@ -53,7 +54,7 @@ def build_request(args: argparse.Namespace, task: Task) -> RunRequest:
         inputs=pairs(args.input, "--input", _absolute),
         outputs=pairs(args.output, "--output", _absolute),
         cards=pairs(args.card_in, "--card-in", _absolute),
-        nonce=_nonce(args.nonce),
+        nonce=parse_nonce(args.nonce),
         plan=None if args.plan is None else _absolute(args.plan),
         declares=pairs(args.declare, "--declare", str),
         environment=_environment(args.env),
@@ -131,19 +132,6 @@ def _checked_name(name: str, option: str) -> str:
         return parse_name(name, option)
     except LaminatorError as error:
         raise UsageError("option.name", error.message) from error
-
-
-def _nonce(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        nonce = bytes.fromhex(text)
-    except ValueError:
-        nonce = b""
-    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
-        expected = f"{MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes in hex"
-        raise UsageError("option.nonce", f"--nonce: expected {expected}, got {shown(text)}")
-    return nonce
 
 
 def _environment(names: Sequence[str]) -> dict[str, str]:

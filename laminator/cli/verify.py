@@ -13,6 +13,7 @@ from laminator.appraise.result import FAIL, VerificationResult
 from laminator.appraise.trust import TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_cards
+from laminator.cli.nonce import parse_nonce
 from laminator.digest import Digest
 from laminator.errors import UsageError, shown
 
@@ -22,7 +23,6 @@ HELP = (
 )
 
 _RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 
 
 class Request(NamedTuple):
@@ -170,20 +170,6 @@ def parse_time(text: str | None) -> dt.datetime:
         example = "2026-01-31T12:00:00Z"
         raise UsageError("verify.at", f"--at: expected a time like {example}, got {shown(text)}")
     return time
-
-
-def parse_nonce(text: str | None) -> bytes | None:
-    """Parse a nonce of 8 to 64 bytes in hex. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        nonce = bytes.fromhex(text)
-    except ValueError:
-        nonce = b""
-    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
-        wanted = f"{MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes in hex"
-        raise UsageError("verify.nonce", f"--nonce: expected {wanted}, got {shown(text)}")
-    return nonce
 
 
 def _artifacts(words: Sequence[str]) -> dict[str, Digest]:

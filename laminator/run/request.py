@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
 from laminator.claims import KINDS
+from laminator.claims_codec import MAX_NONCE_BYTES, MIN_NONCE_BYTES
 from laminator.errors import MalformedError, shown
 from laminator.fields import choice, flag, name, octets, uint
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 4096
-MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 VERBS = ("run", "evaluate")
 KEYS = ("ecc", "rsa")
 

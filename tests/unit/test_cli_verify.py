@@ -19,7 +19,8 @@ from laminator.card import parse_card
 from laminator.claims import Artifact, Property
 from laminator.cli.card_files import CardFile, read_cards
 from laminator.cli.main import main
-from laminator.cli.verify import advice, parse_nonce, parse_time
+from laminator.cli.nonce import parse_nonce
+from laminator.cli.verify import advice, parse_time
 from laminator.digest import sha256
 from laminator.errors import UsageError
 
