@@ -163,15 +163,19 @@ def test_a_script_elsewhere_with_inputs_elsewhere(
 
 
 def test_arguments_are_commitments_that_the_private_file_opens(shop: Workshop) -> None:
-    assert shop.run(TRAIN, *NAMED, arguments=["--secret", "s3"]).status == 0
+    assert shop.run(TRAIN, *NAMED, arguments=["--secret", "s3cret-of-many-bytes"]).status == 0
     private = shop.folder / "train.card.private"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     opened = json.loads(private.read_text())
-    assert [item["value"] for item in opened["arguments"]] == ["train.py", "--secret", "s3"]
+    assert [item["value"] for item in opened["arguments"]] == [
+        "train.py",
+        "--secret",
+        "s3cret-of-many-bytes",
+    ]
     card = shop.card()
     assert opened["card"] == card.id.hex()
     assert all(isinstance(item, bytes) for item in card.claims.workload.arguments)
-    assert b"s3" not in (shop.folder / "train.card").read_bytes()
+    assert b"s3cret-of-many-bytes" not in (shop.folder / "train.card").read_bytes()
 
 
 def test_public_arguments_are_text(shop: Workshop) -> None:
