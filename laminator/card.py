@@ -19,6 +19,7 @@ MAX_EVIDENCE = 16
 MAX_ENDORSEMENTS = 256
 
 _BINDING_DOMAIN = b"laminator-card-v1\x00"
+_TIMESTAMP_DOMAIN = b"laminator-timestamp-v1\x00"
 
 
 class ConceptualMessage(NamedTuple):
@@ -46,6 +47,11 @@ class Card(NamedTuple):
 def binding(claims_bytes: bytes) -> bytes:
     """Return SHA-256("laminator-card-v1" || 00 || claims): what the evidence signs, 32 bytes."""
     return hashlib.sha256(_BINDING_DOMAIN + claims_bytes).digest()
+
+
+def timestamp_message(card: Card) -> bytes:
+    """Return what an RFC 3161 token for `card` is over: its claims and all of its evidence."""
+    return _TIMESTAMP_DOMAIN + cbor.encode((card.claims_bytes, card.evidence))
 
 
 def parse_card(data: bytes) -> Card:

@@ -20,6 +20,8 @@ ARTIFACT_TYPES = ("dataset", "model", "file")
 _NONE: Mapping[str, Value] = MappingProxyType({})
 
 Commitment = bytes | str
+Seed = str | int
+SEED_FROM_NONCE = "nonce"
 
 
 class Launch(NamedTuple):
@@ -30,12 +32,18 @@ class Launch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One measured run: `id` 16 random bytes, `number` the run counter's value (from 1)."""
+    """One measured run: `id` 16 random bytes, `number` the run counter's value (from 1).
+
+    `plan_token` is SHA-256 of the RFC 3161 response over the plan, which was there before the
+    start. `seed` is the rule that sampling and shuffling follow: "nonce", or a number.
+    """
 
     id: bytes
     number: int
     launch: Launch
     plan: Digest | None = None
+    plan_token: Digest | None = None
+    seed: Seed | None = None
 
 
 class Code(NamedTuple):

@@ -15,6 +15,7 @@ from laminator.claims import (
     KINDS,
     LAUNCH_TYPES,
     PROFILE,
+    SEED_FROM_NONCE,
     SEPARATIONS,
     SOURCES,
     Artifact,
@@ -29,6 +30,7 @@ from laminator.claims import (
     LogSummary,
     Property,
     Run,
+    Seed,
     Workload,
 )
 from laminator.digest import Digest
@@ -97,6 +99,8 @@ def plain_run(run: Run) -> dict[cbor.Key, Encodable]:
     _put(launch, "digest", run.launch.digest)
     plain: dict[cbor.Key, Encodable] = {"id": run.id, "number": run.number, "launch": launch}
     _put(plain, "plan", run.plan)
+    _put(plain, "plan-token", run.plan_token)
+    _put(plain, "seed", run.seed)
     return plain
 
 
@@ -191,9 +195,20 @@ def _run(value: Value, path: str) -> Run:
         number=fields.take("number", uint),
         launch=fields.take("launch", _launch),
         plan=fields.optional("plan", digest),
+        plan_token=fields.optional("plan-token", _sha256),
+        seed=fields.optional("seed", _seed),
     )
     fields.close()
     return run
+
+
+def _seed(value: Value, path: str) -> Seed:
+    if value == SEED_FROM_NONCE:
+        return SEED_FROM_NONCE
+    number = uint(value, path)
+    if number > MAX_METRIC_INTEGER:
+        raise malformed(path, f"at most {MAX_METRIC_INTEGER}", value)
+    return number
 
 
 def _launch(value: Value, path: str) -> Launch:
