@@ -1,5 +1,6 @@
 """The verifier's half imports nothing heavy, and nothing of the prover's."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -95,6 +96,16 @@ def test_verifying_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "laminator.appraise.tpm_evidence" in modules
     assert modules & HEAVY == set()
     assert [name for name in modules if name.startswith(PROVER)] == []
+
+
+def test_nothing_of_laminator_imports_the_adversary() -> None:
+    sources = list(Path(laminator.__file__).parent.rglob("*.py"))
+    assert len(sources) > 100
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [each.name for each in getattr(node, "names", ()) if hasattr(each, "name")]
+            assert not any("adversary" in name for name in names), source
 
 
 def test_package_imports_nothing() -> None:
