@@ -6,6 +6,7 @@ tpm/           swtpm's state
 pki/           keys and certificates of the manufacturer and of the AK authority
 trust/         for verifiers: anchors in simulated/, CRLs in crls/
 policy.toml    for verifiers: accepts this machine's cards
+tsa/           keys and certificates of the time-stamping authority
 ak/            certificates of attestation keys, by the key's Name
 owner.sock     the owner's socket; owner.lock is locked while it lives; owner.log its words
 hidden/        copies of the attester's code, each for the time of one launch

@@ -19,6 +19,7 @@ from enclave_sim.folder import (
 )
 from enclave_sim.manufacturer import Kind, Pki, make_pki, sign_ek_certificate, write_pki
 from enclave_sim.swtpm import Swtpm
+from enclave_sim.timestamp_authority import machine_authority
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths
 from laminator.enroll.key_templates import EK_RSA_2048, EK_TEMPLATES
 from laminator.errors import MachineError, UsageError, shown
@@ -76,6 +77,7 @@ def _manufacture(folder: Folder) -> None:
         _set_auths(tpm, kept)
         tpm.power_off()
     write_pki(folder, pkis, now)
+    machine_authority(folder)
     write_secrets(folder, kept)
     write_policy(folder, ())
     write_manufactured(folder, Manufactured(counter, serial))

@@ -27,6 +27,8 @@ from laminator.evidence.tpm_key import PublicKey
 Kind = Literal["ecc", "rsa"]
 KINDS: tuple[Kind, ...] = ("ecc", "rsa")
 
+ORGANISATION = "Laminator SIMULATED machine"
+
 _ROLES = ("root", "ek", "ak")
 _NAMES = {"root": "Root", "ek": "EK Intermediate", "ak": "AK Authority"}
 _YEARS = 20
@@ -35,7 +37,6 @@ _LIFETIME = 365 * _YEARS * _DAY
 _SKEW = dt.timedelta(minutes=5)
 _RSA_BITS = 2048
 _EXPONENT = 65537
-_ORGANISATION = "Laminator SIMULATED machine"
 # TCG attributes: tpmManufacturer, tpmModel, tpmVersion (EK Credential Profile, 3.1.2).
 _TPM_NAME = (
     ("2.23.133.2.1", "id:00000000"),
@@ -69,10 +70,10 @@ def sign_ek_certificate(key: PublicKey, pki: Pki, now: dt.datetime) -> x509.Cert
     and version, is critical.
     """
     builder = (
-        _builder(x509.Name([]), key, pki.ek, now)
+        start_certificate(x509.Name([]), key, pki.ek, now)
         .add_extension(_tpm_name(), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(_ek_usage(key)), critical=True)
+        .add_extension(key_usage(_ek_usage(key)), critical=True)
         .add_extension(x509.ExtendedKeyUsage([EK_CERTIFICATE_OID]), critical=False)
     )
     return builder.sign(pki.ek.key, signing_hash(pki.ek.key))
@@ -85,12 +86,14 @@ def write_pki(folder: Folder, pkis: dict[Kind, Pki], now: dt.datetime) -> None:
     for kind, pki in pkis.items():
         for role, authority in _authorities(pki):
             stem = f"{kind}-{role}"
-            write_file(folder.pki / f"{stem}.key", _key_pem(authority.key))
-            write_file(folder.pki / f"{stem}.pem", _pem(authority.certificate), mode=0o644)
+            write_file(folder.pki / f"{stem}.key", key_pem(authority.key))
+            write_file(
+                folder.pki / f"{stem}.pem", certificate_pem(authority.certificate), mode=0o644
+            )
             crl = make_crl(authority, now).public_bytes(serialization.Encoding.PEM)
             write_file(folder.trust / "crls" / f"{stem}.crl", crl, mode=0o644)
         anchor = folder.trust / "simulated" / f"{kind}-root.pem"
-        write_file(anchor, _pem(pki.root.certificate), mode=0o644)
+        write_file(anchor, certificate_pem(pki.root.certificate), mode=0o644)
 
 
 def load_pki(folder: Folder, kind: Kind) -> Pki:
@@ -119,6 +122,57 @@ def make_crl(
     return builder.sign(authority.key, signing_hash(authority.key))
 
 
+def start_certificate(
+    subject: x509.Name, key: PublicKey, issuer: Authority | None, now: dt.datetime
+) -> x509.CertificateBuilder:
+    """Return a certificate with names, key, a random serial number and 20 years, no purposes.
+
+    Where no `issuer` is given it is one that its own subject issues.
+    """
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if issuer is None else issuer.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + _LIFETIME)
+    )
+    if issuer is None:
+        return builder
+    return builder.add_extension(_issuer_key(issuer), critical=False)
+
+
+def key_usage(allowed: frozenset[str]) -> x509.KeyUsage:
+    """Return the key usage with only the bits `allowed`, named as in cryptography."""
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: name in allowed for name in names})
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """Return the certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def key_pem(key: AuthorityKey) -> bytes:
+    """Return the key as PEM (PKCS #8), not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
 def _pki(
     kind: Kind,
     keys: tuple[AuthorityKey, AuthorityKey, AuthorityKey],
@@ -136,7 +190,7 @@ def _authority(
     kind, serial = label
     subject = x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),
             x509.NameAttribute(
                 NameOID.COMMON_NAME, f"SIMULATED {_NAMES[role]} {kind.upper()} {serial}"
             ),
@@ -145,30 +199,13 @@ def _authority(
     length = 1 if issuer is None else 0
     usage = frozenset({"key_cert_sign", "crl_sign"})
     builder = (
-        _builder(subject, key.public_key(), issuer, now)
+        start_certificate(subject, key.public_key(), issuer, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=length), critical=True)
-        .add_extension(_key_usage(usage), critical=True)
+        .add_extension(key_usage(usage), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     signer = key if issuer is None else issuer.key
     return Authority(builder.sign(signer, signing_hash(signer)), key)
-
-
-def _builder(
-    subject: x509.Name, key: PublicKey, issuer: Authority | None, now: dt.datetime
-) -> x509.CertificateBuilder:
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.certificate.subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _LIFETIME)
-    )
-    if issuer is None:
-        return builder
-    return builder.add_extension(_issuer_key(issuer), critical=False)
 
 
 def _issuer_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
@@ -186,21 +223,6 @@ def _ek_usage(key: PublicKey) -> frozenset[str]:
     return frozenset({"key_encipherment" if isinstance(key, rsa.RSAPublicKey) else "key_agreement"})
 
 
-def _key_usage(allowed: frozenset[str]) -> x509.KeyUsage:
-    names = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    )
-    return x509.KeyUsage(**{name: name in allowed for name in names})
-
-
 def _authorities(pki: Pki) -> Iterator[tuple[str, Authority]]:
     yield from zip(_ROLES, (pki.root, pki.ek, pki.ak), strict=True)
 
@@ -211,18 +233,6 @@ def _ecc_key() -> ec.EllipticCurvePrivateKey:
 
 def _rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(_EXPONENT, _RSA_BITS)
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: AuthorityKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 def _load_authority(stem: Path) -> Authority:
