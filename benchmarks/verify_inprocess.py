@@ -15,7 +15,7 @@ from cryptography import x509
 import laminator
 from benchmarks.golden import FOLDER, judged_at
 from benchmarks.timing import Report, arguments, interleave, medians, paired_ratio, show
-from laminator.appraise.chain import find_chain
+from laminator.appraise.chain import ATTESTATION_KEY, find_chain
 from laminator.evidence.tpm import ParsedTpm, parse_tpm_evidence
 from laminator.evidence.tpm_key import signature_holds
 
@@ -70,7 +70,7 @@ def _signatures(card: bytes, trust: laminator.TrustStore, now: dt.datetime) -> S
     message = laminator.parse_card(card).evidence[0]
     evidence = parse_tpm_evidence(message.value)
     certificates = tuple(map(x509.load_der_x509_certificate, evidence.certificates))
-    chain = find_chain(certificates, trust.anchors, now).chain
+    chain = find_chain(ATTESTATION_KEY, certificates, trust.anchors, now).chain
     if chain is None:
         raise ValueError("the golden card's certificates lead to no anchor")
     return Signatures(evidence, chain.certificates, trust.crls)

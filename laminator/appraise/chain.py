@@ -1,4 +1,4 @@
-"""The path from an AK certificate to a pinned anchor (RFC 5280 section 6).
+"""The path from a certificate to a pinned anchor (RFC 5280 section 6), for a stated purpose.
 
 cryptography's verifier builds and checks the path; the extension policies here replace its rules
 for web servers. docs/adr/0002-x509-verification.md says why this verifier, and what it checks.
@@ -12,13 +12,25 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder
 
-from laminator.appraise.trust import Anchor
+from laminator.appraise.trust import SIMULATED_TSA, TSA, Anchor
 from laminator.errors import shown
 from laminator.evidence.encodings import Encoding, PublicFormat
 
 AK_EKU = ObjectIdentifier("2.23.133.8.3")
 MAX_INTERMEDIATES = 3
-_AK_ANCHOR_KINDS = ("simulated", "cloud-vtpm", "tpm")
+
+
+class Purpose(NamedTuple):
+    """What a path is for.
+
+    `kinds` are the kinds of anchor that it may end in, the lowest first, and never those of another
+    purpose. `leaf` are the rules for the first certificate, `issuers` those for the others.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    leaf: ExtensionPolicy
+    issuers: ExtensionPolicy
 
 
 class Chain(NamedTuple):
@@ -37,7 +49,10 @@ class ChainSearch(NamedTuple):
 
 
 def find_chain(
-    certificates: tuple[x509.Certificate, ...], anchors: tuple[Anchor, ...], at: dt.datetime
+    purpose: Purpose,
+    certificates: tuple[x509.Certificate, ...],
+    anchors: tuple[Anchor, ...],
+    at: dt.datetime,
 ) -> ChainSearch:
     """Look for a path from the first of `certificates` over the others to one of `anchors`.
 
@@ -46,45 +61,49 @@ def find_chain(
     first, and a key that is pinned as several kinds counts as the lowest. The first certificate is
     never its own anchor.
     """
-    chain, detail = _search(certificates, anchors, at)
+    chain, detail = _search(purpose, certificates, anchors, at)
     if chain is not None:
         return ChainSearch(chain, in_time=True, detail="")
-    chain, _ = _search(certificates, anchors, certificates[0].not_valid_before_utc)
+    chain, _ = _search(purpose, certificates, anchors, certificates[0].not_valid_before_utc)
     if chain is not None:
         return ChainSearch(chain, in_time=False, detail="")
     return ChainSearch(None, in_time=False, detail=detail)
 
 
 def _search(
-    certificates: tuple[x509.Certificate, ...], anchors: tuple[Anchor, ...], at: dt.datetime
+    purpose: Purpose,
+    certificates: tuple[x509.Certificate, ...],
+    anchors: tuple[Anchor, ...],
+    at: dt.datetime,
 ) -> tuple[Chain | None, str]:
-    detail = "no anchor of a kind that attestation keys can have"
-    for kind in _AK_ANCHOR_KINDS:
+    detail = f"no anchor of a kind that {purpose.name} can have"
+    for kind in purpose.kinds:
         of_kind = (anchor for anchor in anchors if anchor.kind == kind)
         pinned = {anchor.certificate: anchor for anchor in of_kind}
         pinned.pop(certificates[0], None)
         if not pinned:
             continue
         try:
-            path = _verifier(list(pinned), at).verify(certificates[0], list(certificates[1:]))
+            verifier = _verifier(purpose, list(pinned), at)
+            path = verifier.verify(certificates[0], list(certificates[1:]))
         except verification.VerificationError as error:
             detail = shown(str(error))
         else:
-            anchor = _lowest(tuple(path.chain), pinned[path.chain[-1]], anchors)
-            return Chain(tuple(path.chain), anchor), ""
+            lowest = _lowest(purpose, tuple(path.chain), anchors)
+            return Chain(tuple(path.chain), pinned[path.chain[-1]]._replace(kind=lowest)), ""
     return None, detail
 
 
 def _lowest(
-    path: tuple[x509.Certificate, ...], anchor: Anchor, anchors: tuple[Anchor, ...]
-) -> Anchor:
-    """Return `anchor` as the lowest kind that any authority's key of `path` is pinned as.
+    purpose: Purpose, path: tuple[x509.Certificate, ...], anchors: tuple[Anchor, ...]
+) -> str:
+    """Return the lowest kind that any authority's key of `path` is pinned as.
 
     By key, not by certificate: another certificate of a key may have expired, or forbid the path.
     """
     keys = {_spki(certificate) for certificate in path[1:]}
-    kinds = {other.kind for other in anchors if _spki(other.certificate) in keys}
-    return anchor._replace(kind=next(kind for kind in _AK_ANCHOR_KINDS if kind in kinds))
+    kinds = {anchor.kind for anchor in anchors if _spki(anchor.certificate) in keys}
+    return next(kind for kind in purpose.kinds if kind in kinds)
 
 
 def _spki(certificate: x509.Certificate) -> bytes:
@@ -92,13 +111,15 @@ def _spki(certificate: x509.Certificate) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _verifier(roots: list[x509.Certificate], at: dt.datetime) -> verification.ClientVerifier:
+def _verifier(
+    purpose: Purpose, roots: list[x509.Certificate], at: dt.datetime
+) -> verification.ClientVerifier:
     return (
         PolicyBuilder()
         .store(verification.Store(roots))
         .time(at)
         .max_chain_depth(MAX_INTERMEDIATES)
-        .extension_policies(ca_policy=_CA_POLICY, ee_policy=_AK_POLICY)
+        .extension_policies(ca_policy=purpose.issuers, ee_policy=purpose.leaf)
         .build_client_verifier()
     )
 
@@ -108,32 +129,59 @@ def _check_ca_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> No
         raise ValueError("an issuer without keyCertSign")
 
 
-def _check_ca_purpose(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
-    if usage is not None and not {AK_EKU, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usage}:
-        raise ValueError("an issuer for other purposes")
+def _issuers_for(eku: ObjectIdentifier) -> ExtensionPolicy:
+    """Return the rules for issuers on a path for the extended key usage `eku`."""
+    allowed = {eku, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+
+    def check_purpose(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+        if usage is not None and not allowed & {*usage}:
+            raise ValueError("an issuer for other purposes")
+
+    return (
+        ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check_purpose)
+        .require_not_present(x509.NameConstraints)
+    )
 
 
-def _check_leaf_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> None:
+def _check_ak_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> None:
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise ValueError("key usage of an attestation key is digitalSignature")
+
+
+def _check_tsa_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> None:
+    signs = usage.digital_signature or usage.content_commitment
+    others = (
+        *(usage.key_encipherment, usage.data_encipherment, usage.key_agreement),
+        *(usage.key_cert_sign, usage.crl_sign),
+    )
+    if not signs or any(others):
+        raise ValueError(
+            "key usage for time-stamping is digitalSignature, contentCommitment or both"
+        )
 
 
 def _check_leaf_constraints(
     _: Policy, __: x509.Certificate, constraints: x509.BasicConstraints | None
 ) -> None:
     if constraints is not None and constraints.ca:
-        raise ValueError("an authority's certificate for an attestation key")
+        raise ValueError("an authority's certificate at the start of a path")
 
 
-_CA_POLICY = (
-    ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
-    .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
-    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_ca_purpose)
-    .require_not_present(x509.NameConstraints)
+_LEAF = ExtensionPolicy.permit_all().may_be_present(
+    x509.BasicConstraints, Criticality.AGNOSTIC, _check_leaf_constraints
 )
-_AK_POLICY = (
-    ExtensionPolicy.permit_all()
-    .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_leaf_constraints)
-    .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_leaf_usage)
+ATTESTATION_KEY = Purpose(
+    name="attestation keys",
+    kinds=("simulated", "cloud-vtpm", "tpm"),
+    leaf=_LEAF.require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ak_usage),
+    issuers=_issuers_for(AK_EKU),
+)
+TIME_STAMPING = Purpose(
+    name="time-stamping authorities",
+    kinds=(SIMULATED_TSA, TSA),
+    leaf=_LEAF.require_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_tsa_usage),
+    issuers=_issuers_for(ExtendedKeyUsageOID.TIME_STAMPING),
 )

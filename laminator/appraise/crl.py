@@ -17,7 +17,6 @@ from laminator.appraise.algorithms import hash_weakness
 from laminator.appraise.result import Check, failed, not_checked, passed
 from laminator.errors import shown
 
-_ID = "ak.revocation"
 _REASONS_THAT_COUNT_FROM_THEIR_DATE = frozenset(
     {
         x509.ReasonFlags.affiliation_changed,
@@ -32,33 +31,35 @@ _PARTIAL = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDI
 Crls = tuple[x509.CertificateRevocationList, ...]
 
 
-def check_revocation(chain: tuple[x509.Certificate, ...], crls: Crls, at: dt.datetime) -> Check:
-    """Check that no certificate of `chain` below its anchor was revoked.
+def check_revocation(
+    id_: str, chain: tuple[x509.Certificate, ...], crls: Crls, at: dt.datetime
+) -> Check:
+    """Check that no certificate of `chain` below its anchor was revoked; `id_` is the check's.
 
     `chain` runs from the leaf to the anchor. A level without a current list is not-checked.
     """
     levels = [
-        _check_level(certificate, issuer, crls, at) for certificate, issuer in pairwise(chain)
+        _check_level(id_, certificate, issuer, crls, at) for certificate, issuer in pairwise(chain)
     ]
     for verdict in ("fail", "not-checked"):
         for level in levels:
             if level.verdict == verdict:
                 return level
-    return passed(_ID, f"no certificate is revoked on the newest lists of {len(levels)} issuers")
+    return passed(id_, f"no certificate is revoked on the newest lists of {len(levels)} issuers")
 
 
 def _check_level(
-    certificate: x509.Certificate, issuer: x509.Certificate, crls: Crls, at: dt.datetime
+    id_: str, certificate: x509.Certificate, issuer: x509.Certificate, crls: Crls, at: dt.datetime
 ) -> Check:
     name = shown(certificate.subject.rfc4514_string())
     for crl in _issued_by(issuer, crls):
         for entry in _entries(crl, certificate.serial_number):
             if _counts(entry, at):
                 date = entry.revocation_date_utc.isoformat()
-                return failed(_ID, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
+                return failed(id_, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
         if _is_complete(crl) and crl.last_update_utc <= certificate.not_valid_after_utc:
-            return _check_current(crl, name, at)
-    return not_checked(_ID, f"no revocation list that covers {name}")
+            return _check_current(id_, crl, name, at)
+    return not_checked(id_, f"no revocation list that covers {name}")
 
 
 def _entries(crl: x509.CertificateRevocationList, serial: int) -> Iterator[x509.RevokedCertificate]:
@@ -70,13 +71,15 @@ def _entries(crl: x509.CertificateRevocationList, serial: int) -> Iterator[x509.
         yield from (entry for entry in crl if entry.serial_number == serial)
 
 
-def _check_current(crl: x509.CertificateRevocationList, name: str, at: dt.datetime) -> Check:
+def _check_current(
+    id_: str, crl: x509.CertificateRevocationList, name: str, at: dt.datetime
+) -> Check:
     end = crl.next_update_utc
     if end is None:
-        return not_checked(_ID, f"the list that covers {name} does not say when it expires")
+        return not_checked(id_, f"the list that covers {name} does not say when it expires")
     if end < at:
-        return not_checked(_ID, f"the newest list that covers {name} expired {end.isoformat()}")
-    return passed(_ID, f"{name} is not revoked as of {crl.last_update_utc.isoformat()}")
+        return not_checked(id_, f"the newest list that covers {name} expired {end.isoformat()}")
+    return passed(id_, f"{name} is not revoked as of {crl.last_update_utc.isoformat()}")
 
 
 def _issued_by(issuer: x509.Certificate, crls: Crls) -> list[x509.CertificateRevocationList]:

@@ -2,7 +2,7 @@
 
 A store is a folder::
 
-    DIR/<kind>/*.pem|*.der|*.crt   anchors of that kind
+    DIR/<kind>/*.pem|*.der|*.crt   anchors of that kind, tsa and tsa-simulated among them
     DIR/*.pem|*.der|*.crt          anchors of kind simulated
     DIR/crls/*.crl|*.pem|*.der     certificate revocation lists
 
@@ -27,6 +27,10 @@ from laminator.evidence.ak_extension import ANCHOR_KINDS
 from laminator.evidence.encodings import Encoding
 
 LOWEST_KIND = "simulated"
+TSA, SIMULATED_TSA = "tsa", "tsa-simulated"
+"""Kinds of anchors for time-stamping authorities, which never vouch for an attestation key."""
+
+STORE_KINDS = (*ANCHOR_KINDS, TSA, SIMULATED_TSA)
 MAX_ANCHOR_FILE = 256 * 1024
 MAX_CRL_FILE = 16 * 1024 * 1024
 MAX_FILES = 1000
@@ -185,8 +189,8 @@ def _is_ca(certificate: x509.Certificate) -> bool:
 
 
 def _known_kind(kind: str) -> str:
-    if kind not in ANCHOR_KINDS:
-        kinds = ", ".join(ANCHOR_KINDS)
+    if kind not in STORE_KINDS:
+        kinds = ", ".join(STORE_KINDS)
         raise UsageError("trust.kind", f"{shown(kind)} is no kind of anchor; the kinds: {kinds}")
     return kind
 

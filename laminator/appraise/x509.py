@@ -10,17 +10,16 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
-from laminator.appraise.algorithms import chain_weakness
-from laminator.appraise.chain import AK_EKU, Chain, ChainSearch, find_chain
-from laminator.appraise.crl import check_revocation
+from laminator.appraise.chain import AK_EKU, ATTESTATION_KEY, Chain, find_chain
+from laminator.appraise.path_checks import PathIds, check_path, name_of
 from laminator.appraise.result import FAIL, Check, failed, not_checked, passed
 from laminator.appraise.trust import LOWEST_KIND, TrustStore, parse_certificate
 from laminator.digest import Digest
-from laminator.errors import MalformedError, UsageError, shown
+from laminator.errors import MalformedError, UsageError
 from laminator.evidence.ak_extension import AK_EXTENSION_OID, AkExtension, parse_ak_extension
 from laminator.evidence.encodings import Encoding, PublicFormat
 
-_CHAIN_CHECKS = ("ak.chain", "ak.algorithm", "ak.validity", "ak.revocation")
+_PATH = PathIds("ak.chain", "ak.algorithm", "ak.validity", "ak.revocation")
 _LEAF_CHECKS = ("ak.eku", "ak.extension")
 _RANK = ("simulated", "cloud-vtpm", "tpm")
 _MAX_CERTIFICATES = 8
@@ -62,11 +61,11 @@ def verify_ak_certificate(
         parsed = _parse(certificates)
     except MalformedError as error:
         return _unreadable(error.message)
-    search = find_chain(parsed, trust.anchors, at.astimezone(dt.UTC))
+    search = find_chain(ATTESTATION_KEY, parsed, trust.anchors, at.astimezone(dt.UTC))
     extension = _extension(parsed[0])
     checks = (
         check_certificate(parsed[0], spki),
-        *_check_chain(search, trust, at),
+        *check_path(_PATH, search, trust.crls, at),
         check_eku(parsed[0]),
         check_extension(extension, search.chain),
     )
@@ -78,7 +77,7 @@ def check_certificate(leaf: x509.Certificate, spki: bytes) -> Check:
     found = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if found != spki:
         return failed("ak.certificate", "the certificate is for another key than the AK")
-    return passed("ak.certificate", f"a certificate for the AK: {_name(leaf)}")
+    return passed("ak.certificate", f"a certificate for the AK: {name_of(leaf)}")
 
 
 def check_eku(leaf: x509.Certificate) -> Check:
@@ -119,40 +118,6 @@ def lowered(anchor_kind: str, stated: str) -> str | None:
     return min(anchor_kind, stated, key=_RANK.index)
 
 
-def _check_chain(search: ChainSearch, trust: TrustStore, at: dt.datetime) -> tuple[Check, ...]:
-    chain = search.chain
-    if chain is None:
-        rest = (not_checked(id_, "there is no chain") for id_ in _CHAIN_CHECKS[1:])
-        return (failed("ak.chain", f"no chain to a pinned anchor: {search.detail}"), *rest)
-    return (
-        passed(
-            "ak.chain", f"{len(chain.certificates)} certificates, to {chain.anchor.fingerprint}"
-        ),
-        _check_algorithms(chain),
-        _check_validity(search, chain, at),
-        check_revocation(chain.certificates, trust.crls, at),
-    )
-
-
-def _check_algorithms(chain: Chain) -> Check:
-    weakness = chain_weakness(chain.certificates)
-    if weakness:
-        return failed("ak.algorithm", weakness)
-    return passed("ak.algorithm", "RSA of 2048 bits or ECDSA over P-256 at least, with SHA-2")
-
-
-def _check_validity(search: ChainSearch, chain: Chain, at: dt.datetime) -> Check:
-    if search.in_time:
-        end = min(item.not_valid_after_utc for item in chain.certificates)
-        return passed("ak.validity", f"valid at {at.isoformat()}, until {end.isoformat()}")
-    outside = [
-        f"{_name(item)} is valid from {item.not_valid_before_utc} to {item.not_valid_after_utc}"
-        for item in chain.certificates
-        if not item.not_valid_before_utc <= at <= item.not_valid_after_utc
-    ]
-    return failed("ak.validity", f"at {at.isoformat()}: {'; '.join(outside)}")
-
-
 def _verified(
     checks: tuple[Check, ...], chain: Chain | None, extension: AkExtension | str
 ) -> VerifiedAk | None:
@@ -190,9 +155,5 @@ def _extension(leaf: x509.Certificate) -> AkExtension | str:
 
 
 def _unreadable(reason: str) -> AkAppraisal:
-    rest = (not_checked(id_, "no certificate was read") for id_ in _CHAIN_CHECKS + _LEAF_CHECKS)
+    rest = (not_checked(id_, "no certificate was read") for id_ in (*_PATH, *_LEAF_CHECKS))
     return AkAppraisal((failed("ak.certificate", reason), *rest), None)
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return shown(certificate.subject.rfc4514_string())

@@ -4,11 +4,12 @@ import argparse
 import os
 import sys
 
-from laminator.appraise.trust import add_anchor, default_store, load_trust
-from laminator.evidence.ak_extension import ANCHOR_KINDS
+from laminator.appraise.trust import STORE_KINDS, add_anchor, default_store, load_trust
 from laminator.report.text import safe
 
 HELP = "Pin trust anchors in your own store, or list them."
+
+_WIDTH = max(map(len, STORE_KINDS))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("add", help="pin a certificate as an anchor")
     add.add_argument(
         "--kind",
-        choices=ANCHOR_KINDS,
+        choices=STORE_KINDS,
         default="simulated",
-        help="what kind of root it is: the verifier says so, not the certificate",
+        help="what kind of root it is: the verifier says so, not the certificate; tsa and "
+        "tsa-simulated are for time-stamping authorities, the others for attestation keys",
     )
     add.add_argument("file", metavar="FILE", help="one certificate in PEM or DER")
     actions.add_parser("list", help="list anchors and revocation lists")
@@ -43,8 +45,8 @@ def _list(store: str) -> int:
     trust = load_trust(store)
     for anchor in trust.anchors:
         end = anchor.certificate.not_valid_after_utc.date()
-        print(f"{anchor.kind:<10}  {anchor.fingerprint}  until {end}  {safe(anchor.subject)}")
+        print(f"{anchor.kind:<{_WIDTH}}  {anchor.fingerprint}  until {end}  {safe(anchor.subject)}")
     for crl in trust.crls:
         issuer, issued = safe(crl.issuer.rfc4514_string()), crl.last_update_utc.date()
-        print(f"{'crl':<10}  issued {issued}  {issuer}")
+        print(f"{'crl':<{_WIDTH}}  issued {issued}  {issuer}")
     return 0

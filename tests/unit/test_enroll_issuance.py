@@ -337,7 +337,10 @@ def test_a_list_names_what_is_revoked(desk: Desk, reason: str) -> None:
     assert crl.get_revoked_certificate_by_serial_number(int(kept.serial, 16)) is None
     verdicts = [
         check_revocation(
-            (x509.load_der_x509_certificate(item.der), desk.authority.certificate), (crl,), NOW
+            "ak.revocation",
+            (x509.load_der_x509_certificate(item.der), desk.authority.certificate),
+            (crl,),
+            NOW,
         ).verdict
         for item in (gone, kept)
     ]

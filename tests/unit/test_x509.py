@@ -766,7 +766,7 @@ def test_a_list_by_an_anchor_without_key_identifiers_or_usage() -> None:
         .not_valid_after(NOW + YEAR)
         .sign(chain.root.key, hashes.SHA256())
     )
-    found = crl.check_revocation((chain.ca.certificate, plain), chain.crls, NOW)
+    found = crl.check_revocation("ak.revocation", (chain.ca.certificate, plain), chain.crls, NOW)
     assert found.verdict == "not-checked"
     assert crl._names_key_of(plain, chain.crls[0])
 
