@@ -47,8 +47,8 @@ DEFAULT_REQUIRE = ("ak.revocation",)
 DEFAULT_COVERAGE = "launch"
 
 _MAX_LIST = 10_000
-_AGE = r"([1-9][0-9]{0,6})([smhdw])"
-_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = r"([1-9][0-9]{0,6})([smhdw])"
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _INT_END = 1 << 63
 _CHECK_ID = r"[a-z0-9-]+(\.[A-Za-z0-9_/-]+)+"
 
@@ -118,7 +118,7 @@ class Policy(NamedTuple):
 
 
 BUILT_IN = Policy()
-_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce")
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.")
 
 
 def load_policy(path: str) -> Policy:
@@ -164,7 +164,7 @@ def _policy(table: Value, name: str) -> Policy:
         coverage_named=named_coverage is not None,
         require=_or(fields.optional("require", array(_check_id, most=_MAX_LIST)), DEFAULT_REQUIRE),
         nonce_required=fields.optional("nonce", choice("required", "optional")) == "required",
-        maximum_age=fields.optional("maximum-age", _age),
+        maximum_age=fields.optional("maximum-age", duration),
         references=_or(fields.optional("reference", _references), References()),
         authority=_or(fields.optional("authority", choice(*AUTHORITIES)), AUTHORITIES[0]),
         independent_authorities=_or(
@@ -231,11 +231,12 @@ def _check_id(value: Value, path: str) -> str:
     return value
 
 
-def _age(value: Value, path: str) -> int:
-    match = re.fullmatch(_AGE, value) if isinstance(value, str) else None
+def duration(value: Value, path: str) -> int:
+    """Parse a number and a unit, such as ``30d``, to seconds. Raises MalformedError."""
+    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
     if match is None:
         raise malformed(path, "a number and one of s, m, h, d, w, such as '30d'", value)
-    return int(match[1]) * _AGE_SECONDS[match[2]]
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def _number(value: Value, path: str) -> float:

@@ -11,6 +11,7 @@ from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
+from laminator.appraise.nonce_rules import Challenge, IssuedNonce, challenge, check_issued
 from laminator.appraise.policy import BUILT_IN, Policy
 from laminator.appraise.result import (
     Check,
@@ -42,13 +43,15 @@ class Given(TypedDict):
     """What a verifier gives besides card and policy.
 
     `trust`: its anchors and CRLs. `now`: the aware time at which it judges. `nonce`: its own, 8
-    to 64 bytes. `artifacts`: digests of files and folders that it holds, by the card's names.
-    `other_cards`: cards that the judged one may refer to.
+    to 64 bytes. `issued`: what it recorded of that nonce, if it issued it. `artifacts`: digests of
+    files and folders that it holds, by the card's names. `other_cards`: cards that the judged one
+    may refer to.
     """
 
     trust: TrustStore
     now: dt.datetime
     nonce: NotRequired[bytes | None]
+    issued: NotRequired[IssuedNonce | None]
     artifacts: NotRequired[Mapping[str, Digest]]
     other_cards: NotRequired[Sequence[bytes]]
 
@@ -68,6 +71,7 @@ class Question(NamedTuple):
     judged: dict[int, VerificationResult]
     given: tuple[Check, ...] = ()
     nonce: bytes | None = None
+    challenge: Challenge | None = None
     artifacts: Mapping[str, Digest] = {}
 
 
@@ -100,6 +104,7 @@ def verify_all(
         judged={},
         given=tuple(check_given(judged, index, len(others) - len(known))),
         nonce=given.get("nonce"),
+        challenge=challenge(judged, given.get("nonce"), given.get("issued")),
         artifacts=given.get("artifacts", {}),
     )
     return tuple(
@@ -145,12 +150,13 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
         *evidence.checks,
         *check_log(card, evidence.counter_attest),
         *check_claims(card.claims, question.nonce, question.setting.now),
+        *check_issued(card.id, question.challenge),
         *check_artifacts(card.claims, question.artifacts, question.names),
         *question.given,
         *_check_lineage(card, question),
         *_check_endorsements(card),
     )
-    trust = _appraise_trust(evidence, question.policy)
+    trust = appraise_trust(evidence, question.policy)
     return _conclude(Appraised(card, trust, checks), evidence, question)
 
 
@@ -192,7 +198,7 @@ def _unparsable(error: MalformedError, question: Question) -> VerificationResult
     )
 
 
-def _appraise_trust(evidence: Findings, policy: Policy) -> Trust:
+def appraise_trust(evidence: Findings, policy: Policy) -> Trust:
     """Name the root, how far the evidence covers, and whose authority it rests on.
 
     Coverage is never more than `launch` here: nothing below the attester's launch is matched.
@@ -211,7 +217,7 @@ def _appraise_trust(evidence: Findings, policy: Policy) -> Trust:
 
 def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
     below = question._replace(
-        policy=question.policy.for_lineage(), nonce=None, artifacts={}, given=()
+        policy=question.policy.for_lineage(), nonce=None, challenge=None, artifacts={}, given=()
     )
 
     def judge(parent: Card) -> VerificationResult:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laminator.cbor import Value
-from laminator.cli.nonce import parse_nonce
+from laminator.cli.nonce_option import METAVAR, parse_nonce
 from laminator.enroll.ak_label import check_label
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
@@ -88,7 +88,7 @@ def _add_statements(parser: argparse.ArgumentParser) -> None:
     add("--output", metavar="NAME=PATH", help="a file or folder that the work makes", **many)  # type: ignore[arg-type]
     add("--card", metavar="OUT", help="where to write the card (default: named after the script)")
     add("--card-in", metavar="NAME=CARD", help="the card of the input NAME (lineage)", **many)  # type: ignore[arg-type]
-    add("--nonce", metavar="HEX", help="the verifier's challenge, 8 to 64 bytes")
+    add("--nonce", metavar=METAVAR, help="the verifier's challenge: 8 to 64 bytes, or a file")
     add("--declare", metavar="KEY=VALUE", help="a statement in your own word", **many)  # type: ignore[arg-type]
     add("--plan", metavar="FILE", help="the plan (pre-registration) that this run follows")
 

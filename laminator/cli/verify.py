@@ -13,7 +13,8 @@ from laminator.appraise.result import FAIL, VerificationResult
 from laminator.appraise.trust import TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_cards
-from laminator.cli.nonce import parse_nonce
+from laminator.cli.nonce_option import METAVAR, parse_nonce
+from laminator.cli.nonce_use import judge_with_nonce
 from laminator.digest import Digest
 from laminator.errors import UsageError, shown
 
@@ -51,7 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         help="a file or folder that has to be the cards' input or output NAME",
     )
-    parser.add_argument("--nonce", metavar="HEX", help="the nonce that the card has to hold")
+    parser.add_argument(
+        "--nonce",
+        metavar=METAVAR,
+        help="the nonce that the card has to hold; one of `laminator nonce issue` is for one card",
+    )
     parser.add_argument(
         "--at",
         metavar="RFC3339",
@@ -79,14 +84,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify the cards and print the results; return the exit status."""
     request = _request(args)
-    results = verify_all(
-        [card.data for card in request.cards],
-        request.policy,
-        trust=request.trust,
-        now=request.now,
-        nonce=request.nonce,
-        artifacts=request.artifacts,
-        other_cards=[card.data for card in request.lineage],
+    results = judge_with_nonce(
+        request.nonce,
+        lambda issued: verify_all(
+            [card.data for card in request.cards],
+            request.policy,
+            trust=request.trust,
+            now=request.now,
+            nonce=request.nonce,
+            issued=issued,
+            artifacts=request.artifacts,
+            other_cards=[card.data for card in request.lineage],
+        ),
     )
     if args.json:
         _print_json(results, request.cards)

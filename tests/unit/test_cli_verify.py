@@ -19,7 +19,7 @@ from laminator.card import parse_card
 from laminator.claims import Artifact, Property
 from laminator.cli.card_files import CardFile, read_cards
 from laminator.cli.main import main
-from laminator.cli.nonce import parse_nonce
+from laminator.cli.nonce_option import parse_nonce
 from laminator.cli.verify import advice, parse_time
 from laminator.digest import sha256
 from laminator.errors import UsageError
