@@ -25,12 +25,9 @@ from laminator.fields import (
     named,
     text,
 )
+from laminator.toml_border import MAX_BYTES, Scalar, read_toml, scalar
 
 POLICY_VERSION = 1
-MAX_POLICY_BYTES = 256 * 1024
-MAX_POLICY_DEPTH = 8
-# tomllib takes time that grows with the square of a dotted key's parts.
-MAX_DOTS_IN_LINE = 200
 
 HARDWARE_ROOTS = ("tpm", "cloud-vtpm", "sgx", "tdx", "snp", "nitro")
 ROOTS = ("simulated", *HARDWARE_ROOTS)
@@ -47,13 +44,12 @@ DEFAULT_REQUIRE = ("ak.revocation",)
 DEFAULT_COVERAGE = "launch"
 
 _MAX_LIST = 10_000
+_BORDER_CODES = {"toml.size": "policy.size", "toml.syntax": "policy.syntax"}
 _DURATION = r"([1-9][0-9]{0,6})([smhdw])"
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_INT_END = 1 << 63
 _CHECK_ID = r"[a-z0-9-]+(\.[A-Za-z0-9_/-]+)+"
 
 T = TypeVar("T")
-Scalar = str | int | float
 
 
 class References(NamedTuple):
@@ -125,7 +121,7 @@ def load_policy(path: str) -> Policy:
     """Read the policy file at `path`. Raises UsageError, naming the key that is wrong."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs the verifier's start
-            data = file.read(MAX_POLICY_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(
             "policy.unreadable", f"policy {shown(path)}: {error.strerror}; name a readable file"
@@ -135,22 +131,11 @@ def load_policy(path: str) -> Policy:
 
 def parse_policy(data: bytes, *, name: str) -> Policy:
     """Read a policy from TOML bytes; `name` is how results call it. Raises UsageError."""
-    import tomllib
-
-    if len(data) > MAX_POLICY_BYTES:
-        raise UsageError("policy.size", f"policy {shown(name)}: more than {MAX_POLICY_BYTES} bytes")
-    if any(line.count(b".") > MAX_DOTS_IN_LINE for line in data.split(b"\n")):
-        detail = f"a line with more than {MAX_DOTS_IN_LINE} dots; break it into several"
-        raise UsageError("policy.size", f"policy {shown(name)}: {detail}")
     try:
-        table = _plain(tomllib.loads(data.decode()), "policy", 0)
-        return _policy(table, name)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            "policy.syntax", f"policy {shown(name)}: not TOML: {shown(str(error))}"
-        ) from error
+        return _policy(read_toml(data, "policy"), name)
     except MalformedError as error:
-        raise UsageError("policy.content", f"policy {shown(name)}: {error.message}") from error
+        code = _BORDER_CODES.get(error.code, "policy.content")
+        raise UsageError(code, f"policy {shown(name)}: {error.message}") from error
 
 
 def _policy(table: Value, name: str) -> Policy:
@@ -180,23 +165,6 @@ def _policy(table: Value, name: str) -> Policy:
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _plain(value: object, path: str, depth: int) -> Value:
-    """Turn TOML's values into those that `Fields` reads. Raises MalformedError for the others."""
-    if depth > MAX_POLICY_DEPTH:
-        raise MalformedError("policy.depth", f"nested deeper than {MAX_POLICY_DEPTH}", path=path)
-    match value:
-        case dict():
-            return {key: _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
-        case list():
-            return tuple(_plain(item, f"{path}[]", depth + 1) for item in value)
-        case int() if not -_INT_END <= value < _INT_END:
-            raise MalformedError("policy.integer", "an integer beyond 64 bits", path=path)
-        case bool() | int() | float() | str():
-            return value
-        case _:
-            raise malformed(path, "text, a number, true, false, an array or a table", value)
 
 
 def _version(value: Value, path: str) -> int:
@@ -245,12 +213,6 @@ def _number(value: Value, path: str) -> float:
     return float(value)
 
 
-def _scalar(value: Value, path: str) -> Scalar:
-    if not isinstance(value, str | int | float):
-        raise malformed(path, "text, a number, true or false", value)
-    return value
-
-
 def _one_or_more(parse: Parse[str]) -> Parse[tuple[str, ...]]:
     """Return a parser of one item or of an array of them, without repetition."""
 
@@ -275,7 +237,7 @@ def _rule(value: Value, path: str) -> PropertyRule:
         most=fields.optional("max", _number),
         bound=fields.optional("bound", choice(*BOUNDS)),
         required=_or(fields.optional("required", flag), True),
-        parameters=_or(fields.optional("parameters", named(_scalar)), MappingProxyType({})),
+        parameters=_or(fields.optional("parameters", named(scalar)), MappingProxyType({})),
         unit=fields.optional("unit", text),
         confidence=_or(
             confidence := fields.optional("confidence", _confidence), DEFAULT_CONFIDENCE

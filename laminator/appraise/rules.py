@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from laminator.appraise.chosen import chosen_by
-from laminator.appraise.policy import COVERAGES, Policy, PropertyRule, Scalar
+from laminator.appraise.policy import COVERAGES, Policy, PropertyRule
 from laminator.appraise.result import Check, Trust, failed, not_applicable, passed
-from laminator.cbor import Value
 from laminator.claims import Claims, Property
 from laminator.digest import Digest
 from laminator.report.text import safe
+from laminator.toml_border import same
 
 PROVEN_COVERAGE = "attester"
 DIMENSIONLESS = "1"
@@ -182,13 +182,8 @@ def selects(rule: PropertyRule, item: Property) -> bool:
         and item.source in rule.sources
         and set(rule.on) <= set(item.on)
         and (not rule.measurers or item.measurer in rule.measurers)
-        and all(_same(item.parameters.get(key), value) for key, value in rule.parameters.items())
+        and all(same(item.parameters.get(key), value) for key, value in rule.parameters.items())
     )
-
-
-def _same(found: Value, wanted: Scalar) -> bool:
-    """Compare values; a truth value is not the number that Python takes it for."""
-    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
 
 
 def _near_misses(items: Iterable[Property]) -> str:

@@ -8,14 +8,13 @@ from laminator.appraise.explain import explain
 from laminator.appraise.policy import (
     BUILT_IN,
     HARDWARE_ROOTS,
-    MAX_DOTS_IN_LINE,
-    MAX_POLICY_BYTES,
     Policy,
     load_policy,
     parse_policy,
 )
 from laminator.digest import parse_digest
 from laminator.errors import UsageError
+from laminator.toml_border import MAX_BYTES, MAX_DOTS_IN_LINE
 
 DOCUMENT = Path(__file__).parents[2] / "docs/policy.md"
 A = f"sha-256:{'a' * 64}"
@@ -135,7 +134,7 @@ def test_bytes_that_are_not_text() -> None:
 
 def test_size_is_bounded() -> None:
     with pytest.raises(UsageError) as caught:
-        parse_policy(b"#" * (MAX_POLICY_BYTES + 1), name="test")
+        parse_policy(b"#" * (MAX_BYTES + 1), name="test")
     assert caught.value.code == "policy.size"
 
 
