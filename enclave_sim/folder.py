@@ -4,7 +4,7 @@ machine.json   what the manufacturer wrote down; there when the machine is compl
 secrets.json   auths of owner, endorsement, lockout and run counter (mode 0600)
 tpm/           swtpm's state
 pki/           keys and certificates of the manufacturer and of the AK authority
-trust/         for verifiers: anchors in simulated/, CRLs in crls/
+trust/         for verifiers: anchors in simulated/ and tsa-simulated/, CRLs in crls/
 policy.toml    for verifiers: accepts this machine's cards
 tsa/           keys and certificates of the time-stamping authority
 ak/            certificates of attestation keys, by the key's Name

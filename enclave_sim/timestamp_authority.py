@@ -29,6 +29,7 @@ from enclave_sim.manufacturer import (
     make_crl,
     start_certificate,
 )
+from laminator.appraise.trust import SIMULATED_TSA
 from laminator.enroll.ak_certificate import Authority
 from laminator.errors import MachineError, UsageError, shown
 from laminator.programs import SEARCH_PATH, find_program
@@ -148,9 +149,32 @@ class TimestampAuthority(NamedTuple):
 
 
 def machine_authority(folder: Folder) -> TimestampAuthority:
-    """Return a machine's authority, made where it has none yet. Raises MachineError."""
+    """Return a machine's authority, made where it has none yet, and have its trust name it.
+
+    Raises MachineError.
+    """
     place = folder.root / "tsa"
-    return TimestampAuthority.open(place) if place.is_dir() else TimestampAuthority.create(place)
+    exists = place.is_dir()
+    authority = TimestampAuthority.open(place) if exists else TimestampAuthority.create(place)
+    anchors, crls = folder.trust / SIMULATED_TSA, folder.trust / "crls"
+    name = f"{authority.root.fingerprint(SHA256()).hex()}.pem"
+    wanted = [
+        File(anchors / name, authority.root_pem, 0o644),
+        File(crls / "tsa-root.crl", authority.crl.public_bytes(Encoding.PEM), 0o644),
+    ]
+    missing = [file for file in wanted if not file.path.exists()]
+    if missing:
+        _make_folder(anchors)
+        write_together(missing)
+    return authority
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        message = f"cannot make {shown(str(path))}: {error.strerror}"
+        raise MachineError("timestamp.trust", message) from error
 
 
 def _new_files(folder: Path, now: dt.datetime) -> list[File]:

@@ -14,6 +14,7 @@ from rfc3161_client import TimestampRequestBuilder, decode_timestamp_response
 from enclave_sim import timestamp_authority
 from enclave_sim.folder import Folder
 from enclave_sim.timestamp_authority import MAX_REQUEST, TimestampAuthority, machine_authority
+from laminator.appraise.trust import SIMULATED_TSA, Anchor, load_trust
 from laminator.errors import MachineError, UsageError
 from laminator.programs import find_program
 
@@ -178,7 +179,33 @@ def test_an_openssl_that_fails_or_hangs_is_an_error(
     assert refused.value.code == "timestamp.openssl"
 
 
-def test_an_older_machine_gets_one_on_demand(tmp_path: Path) -> None:
-    made = machine_authority(Folder(tmp_path))
+def _machine(place: Path) -> Folder:
+    (place / "trust" / "crls").mkdir(parents=True)
+    return Folder(place)
+
+
+def test_an_older_machine_gets_one_on_demand_and_its_trust_names_it(tmp_path: Path) -> None:
+    folder = _machine(tmp_path)
+    made = machine_authority(folder)
     assert made.folder == tmp_path / "tsa"
-    assert machine_authority(Folder(tmp_path)) == made
+    trust = load_trust(str(folder.trust))
+    assert trust.anchors == (Anchor(SIMULATED_TSA, made.root),)
+    assert trust.crls == (made.crl,)
+    assert machine_authority(folder) == made
+    assert load_trust(str(folder.trust)) == trust
+
+
+def test_what_a_crash_left_out_of_the_trust_is_put_there(tmp_path: Path) -> None:
+    folder = _machine(tmp_path)
+    made = machine_authority(folder)
+    (folder.trust / "crls" / "tsa-root.crl").unlink()
+    assert machine_authority(folder) == made
+    assert load_trust(str(folder.trust)).crls == (made.crl,)
+
+
+def test_a_trust_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    folder = _machine(tmp_path)
+    (folder.trust / SIMULATED_TSA).write_text("in the way")
+    with pytest.raises(MachineError) as refused:
+        machine_authority(folder)
+    assert refused.value.code == "timestamp.trust"
