@@ -48,6 +48,7 @@ _TAG_0, _TAG_1 = CONTEXT | CONSTRUCTED, CONTEXT | CONSTRUCTED | 1
 _PRIMITIVE_0, _PRIMITIVE_1 = CONTEXT, CONTEXT | 1
 _DIRECTORY_NAME = CONTEXT | CONSTRUCTED | 4
 _MOST_FRACTION = 999
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 _ESS_ATTRIBUTES = {OID_SIGNING_CERTIFICATE: OID_SHA1, OID_SIGNING_CERTIFICATE_V2: OID_SHA256}
 
@@ -181,6 +182,8 @@ def parse_tst_info(data: bytes) -> TstInfo:
     hash_, imprint = _imprint(fields.take(SEQUENCE, "imprint"))
     serial = integer(fields.take(INTEGER, "serial"), f"{path}.serial")
     time = generalized_time(fields.take(GENERALIZED_TIME, "time"), f"{path}.time")
+    if not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        raise malformed(f"{path}.time", f"a year from {_FIRST_YEAR} to {_LAST_YEAR}", str(time))
     accuracy = _accuracy(fields.optional(SEQUENCE, "accuracy"))
     fields.optional(BOOLEAN, "ordering")
     fields.optional(INTEGER, "nonce")
