@@ -52,6 +52,7 @@ from laminator.fields import (
 
 MAX_CLAIMS = 8 * 1024 * 1024
 MAX_METRIC_INTEGER = 2**53
+MODEL = "model"
 MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 
 _NONCE_KEY, _IAT_KEY, _PROFILE_KEY = 10, 6, 265
@@ -141,6 +142,13 @@ def plain_property(item: Property) -> dict[cbor.Key, Encodable]:
     _put(plain, "interval", None if item.interval is None else item.interval._asdict())
     _put(plain, "adversary", item.adversary)
     return plain
+
+
+def statement_subject(item: Property) -> bytes:
+    """Return what `item` is about and by whose word; no two properties of a card share one."""
+    about = sorted(set(item.on))
+    whose = (item.source, item.measurer)
+    return cbor.encode([item.name, *whose, about, item.parameters, item.adversary])
 
 
 def parse_property(value: Value, path: str) -> Property:
@@ -319,7 +327,15 @@ def _property(value: Value, path: str) -> Property:
         adversary=fields.optional("adversary", _details),
     )
     fields.close()
+    if item.interval is not None and not _holds(item.interval, item.value):
+        raise malformed(f"{path}.interval", "an interval that holds the value", item.value)
     return item
+
+
+def _holds(interval: Interval, value: Value) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return interval.low <= value <= interval.high
 
 
 def _interval(value: Value, path: str) -> Interval:
@@ -360,12 +376,24 @@ def _metric(value: Value, path: str) -> Value:
 
 
 def _check_references(claims: Claims) -> None:
-    known = {*claims.inputs, *claims.outputs}
-    for index, item in enumerate(claims.properties):
-        for target in item.on:
-            if target not in known:
-                path = f"claims.properties[{index}].on"
-                raise malformed(path, "the name of an input or output", target)
+    for target in claims.inputs.keys() & claims.outputs.keys():
+        raise malformed("claims.outputs", "a name that no input has", target)
+    known = {**claims.inputs, **claims.outputs}
+    if MODEL in known and known[MODEL].type != MODEL:
+        raise malformed(f"claims.{MODEL}", f"the type {MODEL}", known[MODEL].type)
     for target in claims.cards or ():
         if target not in claims.inputs:
             raise malformed("claims.cards", "the name of an input", target)
+    _check_statements(claims.properties, known)
+
+
+def _check_statements(properties: tuple[Property, ...], known: Mapping[str, Artifact]) -> None:
+    seen: set[bytes] = set()
+    for index, item in enumerate(properties):
+        path = f"claims.properties[{index}]"
+        for target in item.on:
+            if target not in known:
+                raise malformed(f"{path}.on", "the name of an input or output", target)
+        if (subject := statement_subject(item)) in seen:
+            raise malformed(path, "each thing stated once by each source", item.name)
+        seen.add(subject)

@@ -249,7 +249,7 @@ def _ends(rule: PropertyRule, item: Property) -> tuple[float, float] | None:
         return value, value
     if item.interval is None:
         return None if rule.bound == "interval" else (value, value)
-    return min(value, item.interval.low), max(value, item.interval.high)
+    return item.interval.low, item.interval.high
 
 
 def _shown(item: Property) -> str:

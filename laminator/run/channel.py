@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
 from laminator.claims import Property
-from laminator.claims_codec import parse_property, plain_property
+from laminator.claims_codec import parse_property, plain_property, statement_subject
 from laminator.errors import MalformedError, shown
 
 CHANNEL_VARIABLE = "LAMINATOR_CHANNEL"
@@ -52,7 +52,7 @@ class _Statements:
 
     def add(self, report: Property) -> None:
         """Keep `report`. Raises MalformedError to refuse it."""
-        key = encode([report.name, report.on, report.parameters])
+        key = statement_subject(report)
         if key in self._items:
             message = f"{report.name} was already reported; tell them apart with parameters"
             raise MalformedError("channel.twice", message)

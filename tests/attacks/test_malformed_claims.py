@@ -127,6 +127,43 @@ def test_an_interval_that_is_none(change: dict[str, object]) -> None:
     refused(interval_with(**change))
 
 
+@pytest.mark.parametrize("value", [0.29, 0.951, 0, 1, True, "0.75", None, (0.75,)])
+def test_an_interval_that_does_not_hold_its_value(value: object) -> None:
+    """A good value with somebody else's interval, or an interval around what is no number."""
+    refused(property_with(value=value))
+
+
+@pytest.mark.parametrize("on", [("model", "test"), ("test", "model"), ("test", "model", "test")])
+def test_one_thing_stated_twice(on: tuple[str, ...]) -> None:
+    """Two accuracies of one model on one data set: who reads by name would take either."""
+
+    def edit(plain: dict[Any, Any]) -> None:
+        *others, last = plain["properties"]
+        assert sorted(last["on"]) == ["model", "test"]
+        plain["properties"] = (*others, last, {**last, "on": on, "value": 0.9})
+
+    refused(edit)
+
+
+def test_a_name_of_an_input_and_of_an_output() -> None:
+    """What a property is `on`, and which digest the verifier's artifact has, would be a choice."""
+    refused(lambda plain: plain["outputs"].update(test=plain["inputs"]["test"]))
+
+
+@pytest.mark.parametrize("group", ["inputs", "outputs"])
+@pytest.mark.parametrize("lie", ["dataset", "file"])
+def test_a_model_that_is_typed_as_something_else(group: str, lie: str) -> None:
+    """It would need no training behind it, and nobody would say that its origin is not stated."""
+
+    def edit(plain: dict[Any, Any]) -> None:
+        model = plain["inputs"].pop("model")
+        assert model["type"] == "model"
+        plain["properties"] = ()
+        plain[group]["model"] = {**model, "type": lie}
+
+    refused(edit)
+
+
 @pytest.mark.parametrize("nonce", [b"", b"n" * 7, b"n" * 65, "n" * 32])
 def test_a_nonce_of_no_size_that_a_nonce_has(nonce: object) -> None:
     refused(lambda plain: plain.update({10: nonce}))
