@@ -170,8 +170,10 @@ def _check_leaf_constraints(
         raise ValueError("an authority's certificate at the start of a path")
 
 
-_LEAF = ExtensionPolicy.permit_all().may_be_present(
-    x509.BasicConstraints, Criticality.AGNOSTIC, _check_leaf_constraints
+_LEAF = (
+    ExtensionPolicy.permit_all()
+    .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_leaf_constraints)
+    .require_not_present(x509.NameConstraints)
 )
 ATTESTATION_KEY = Purpose(
     name="attestation keys",

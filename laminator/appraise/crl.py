@@ -3,7 +3,9 @@
 Of the complete lists that an issuer signed, the newest one decides. A list that was issued after
 the certificate had expired need not name it any more, and a partial list (a delta, one with an
 issuing distribution point or with a critical extension) never names all: where one of those is
-newer, it can condemn but not clear.
+newer, it can condemn but not clear. So can a list that an issuer's key signed and its certificate
+does not stand for (no cRLSign, another key identifier): who carries the certificates may have
+chosen, of two for one key, the one that its lists do not fit.
 """
 
 import datetime as dt
@@ -57,7 +59,7 @@ def _check_level(
             if _counts(entry, at):
                 date = entry.revocation_date_utc.isoformat()
                 return failed(id_, f"{name} was revoked on {date}, reason {_reason_words(entry)}")
-        if _is_complete(crl) and crl.last_update_utc <= certificate.not_valid_after_utc:
+        if _can_clear(crl, issuer) and crl.last_update_utc <= certificate.not_valid_after_utc:
             return _check_current(id_, crl, name, at)
     return not_checked(id_, f"no revocation list that covers {name}")
 
@@ -83,24 +85,25 @@ def _check_current(
 
 
 def _issued_by(issuer: x509.Certificate, crls: Crls) -> list[x509.CertificateRevocationList]:
-    """Return the lists that `issuer` signed, partial ones too, newest first."""
-    signed = [crl for crl in crls if crl.issuer == issuer.subject and _is_usable(crl, issuer)]
+    """Return the lists that the key of `issuer` signed in its name, newest first."""
+    signed = [crl for crl in crls if crl.issuer == issuer.subject and _is_signed(crl, issuer)]
     return sorted(signed, key=lambda crl: (crl.last_update_utc, _number(crl)), reverse=True)
 
 
+def _can_clear(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether `crl` is the whole list of `issuer`: what it does not name is not revoked."""
+    return _is_complete(crl) and _may_sign_crls(issuer) and _names_key_of(issuer, crl)
+
+
 def _is_complete(crl: x509.CertificateRevocationList) -> bool:
-    """Whether a certificate that `crl` does not name is not revoked, as far as we understand it."""
+    """Whether `crl` names all that its issuer revoked, as far as we understand it."""
     return not any(ext.critical or ext.oid in _PARTIAL for ext in crl.extensions)
 
 
-def _is_usable(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Whether `issuer` signed `crl`, and may sign lists."""
-    return (
-        _may_sign_crls(issuer)
-        and _names_key_of(issuer, crl)
-        and not hash_weakness(crl.signature_hash_algorithm)
-        and crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-    )
+def _is_signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether the key of `issuer` signed `crl`."""
+    strong = not hash_weakness(crl.signature_hash_algorithm)
+    return strong and crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
 
 
 def _may_sign_crls(issuer: x509.Certificate) -> bool:

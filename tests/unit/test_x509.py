@@ -695,8 +695,24 @@ def test_a_list_is_good_until_its_very_end() -> None:
     assert verdicts(with_crls(chain, pki.crl(chain.root), last))["ak.revocation"] == "pass"
 
 
-def test_a_list_that_names_another_key() -> None:
-    unusable(pki.CrlSpec(key_id_of=pki.key("someone")))
+MISFITS = [
+    ({}, "someone"),
+    ({"usage": frozenset({"key_cert_sign"})}, "chain CA"),
+]
+
+
+@pytest.mark.parametrize(("ca", "named"), MISFITS)
+def test_a_list_that_the_authoritys_certificate_does_not_fit_condemns_and_does_not_clear(
+    ca: dict[str, object], named: str
+) -> None:
+    chain = Chain(ca=ca)
+    spec = pki.CrlSpec(key_id_of=pki.key(named))
+    appraisal = with_crls(chain, pki.crl(chain.root), pki.crl(chain.ca, spec))
+    only(appraisal, "ak.revocation", "no revocation list", "not-checked")
+    entry = pki.Revoked(chain.leaf.serial_number)
+    condemning = pki.crl(chain.ca, spec._replace(revoked=(entry,)))
+    appraisal = with_crls(chain, pki.crl(chain.root), condemning)
+    only(appraisal, "ak.revocation", "was revoked")
 
 
 def _distribution_point(*, indirect: bool = False) -> x509.IssuingDistributionPoint:
