@@ -31,7 +31,13 @@ HELP_WIDTH = 98
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
 _OUTPUT_ERRORS = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
-EXTRAS = {"tpm2_pytss": "tpm", "torch": "ml", "numpy": "ml", "safetensors": "ml"}
+EXTRAS = {
+    "tpm2_pytss": "tpm",
+    "torch": "ml",
+    "numpy": "ml",
+    "safetensors": "ml",
+    "rfc3161_client": "timestamp",
+}
 
 
 class Verb(NamedTuple):

@@ -17,12 +17,14 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "tpm": (("tpm2_pytss",), "runs on a TPM, and enrolment"),
     "ml": (("torch", "numpy", "safetensors"), "evaluation of torch models"),
     "onnx": (("onnxruntime",), "evaluation of ONNX models"),
+    "timestamp": (("rfc3161_client",), "time-stamps"),
     "progress": (("rich",), "progress on a terminal"),
 }
 _NEEDED: dict[str, tuple[Way, ...]] = {"tpm": ("tpm", "simulated")}
 _PROGRAMS: dict[str, tuple[str, str, tuple[Way, ...]]] = {
     "bwrap": ("bubblewrap", "isolation of workloads", ()),
     "swtpm": ("swtpm", "simulated machines", ("simulated",)),
+    "openssl": ("openssl", "simulated time-stamps", ()),
 }
 _SOON = dt.timedelta(days=30)
 

@@ -324,9 +324,11 @@ def test_missing_software_comes_with_its_command(tmp_path: Path) -> None:
         "extra-tpm": "missing",
         "extra-ml": "missing",
         "extra-onnx": "missing",
+        "extra-timestamp": "missing",
         "extra-progress": "present",
         "bwrap": "missing",
         "swtpm": "missing",
+        "openssl": "missing",
     }
     assert only(found, "extra-tpm").advice == "pip install 'laminator[tpm]'"
     assert only(found, "extra-tpm").blocks == ("tpm", "simulated")
@@ -343,7 +345,7 @@ def test_modules_that_break_when_looked_for_are_missing(monkeypatch: pytest.Monk
 
 
 def test_programs_are_found_on_the_path(tmp_path: Path) -> None:
-    for name in ("bwrap", "swtpm"):
+    for name in ("bwrap", "swtpm", "openssl"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     found = software_findings(lambda _: True, str(tmp_path))
