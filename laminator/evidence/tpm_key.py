@@ -57,7 +57,8 @@ def key_digest(public: Public) -> Digest:
 def signature_holds(key: PublicKey, signature: Signature, message: bytes) -> bool:
     """Return whether `signature` is one over `message` by `key`, SHA-256 or better.
 
-    Part 1, clause 11.4.10 (RSASSA, RSAPSS with any salt length) and annex C (ECDSA).
+    Part 1, clause 11.4.10 (RSASSA, RSAPSS with any salt length) and annex C (ECDSA, of which
+    anybody can make (r, n - s) from (r, s); r and s are not longer than the curve's field).
     """
     hash_ = _HASHES.get(signature.hash)
     if hash_ is None:
@@ -73,6 +74,8 @@ def _verify(
     key: PublicKey, signature: Signature, message: bytes, hash_: hashes.HashAlgorithm
 ) -> None:
     if isinstance(signature, EcdsaSignature) and isinstance(key, ec.EllipticCurvePublicKey):
+        if max(len(signature.r), len(signature.s)) > (key.key_size + 7) // 8:
+            raise InvalidSignature
         r, s = int.from_bytes(signature.r, "big"), int.from_bytes(signature.s, "big")
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hash_))
     elif not isinstance(signature, EcdsaSignature) and isinstance(key, rsa.RSAPublicKey):
