@@ -94,7 +94,7 @@ def _parsed(data: bytes, flags: int) -> Message:
         raise MalformedError("machine.packet", "a packet that is too large")
     try:
         message = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedError("machine.packet", "a packet that is not JSON") from error
     if not isinstance(message, dict):
         raise MalformedError("machine.packet", "a packet that is no object")

@@ -84,7 +84,7 @@ def _ask(owner: socket.socket, message: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         reason = f"the machine's owner cannot be asked for a certificate: {error.strerror}"
         raise MachineError("enrol.channel", reason) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedError("enrol.json", "the owner's answer is no JSON") from error
     if not isinstance(answer, dict):
         raise MalformedError("enrol.answer", "the owner's answer is no object")

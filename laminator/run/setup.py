@@ -11,9 +11,10 @@ import json
 from typing import Any, NamedTuple
 
 from laminator.attest.auths import HierarchyAuths
-from laminator.claims import Launch
+from laminator.claims import LAUNCH_TYPES, Launch
 from laminator.digest import parse_digest
-from laminator.errors import MalformedError
+from laminator.errors import MalformedError, shown
+from laminator.fields import choice
 
 MAX_BYTES = 1024 * 1024
 
@@ -35,7 +36,7 @@ def parse_setup(data: bytes) -> Setup:
     try:
         plain = json.loads(data[: MAX_BYTES + 1])
         return _setup(plain)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedError("setup.json", f"the owner's setup is not readable: {error}") from error
 
 
@@ -60,7 +61,7 @@ def encode_setup(setup: Setup) -> bytes:
 
 
 def _setup(plain: dict[str, Any]) -> Setup:
-    auth, launch = plain["auth"], plain["launch"]
+    auth = plain["auth"]
     certificates = plain["ak_certificates"]
     return Setup(
         tpm=_connection(plain["tpm"]),
@@ -70,11 +71,16 @@ def _setup(plain: dict[str, Any]) -> Setup:
             counter=bytes.fromhex(auth["counter"]),
         ),
         counter_index=_integer(plain["counter_index"]),
-        launch=Launch(launch["type"], parse_digest(launch["digest"]) if launch["digest"] else None),
+        launch=_launch(plain["launch"]),
         enrol_fd=None if plain["enrol_fd"] is None else _integer(plain["enrol_fd"]),
         certificates=None if certificates is None else tuple(map(bytes.fromhex, certificates)),
         simulated=plain["simulated"] is not False,
     )
+
+
+def _launch(launch: dict[str, Any]) -> Launch:
+    digest = parse_digest(launch["digest"]) if launch["digest"] else None
+    return Launch(choice(*LAUNCH_TYPES)(launch["type"], "launch.type"), digest)
 
 
 def _connection(tpm: dict[str, Any]) -> int | str:
@@ -83,5 +89,5 @@ def _connection(tpm: dict[str, Any]) -> int | str:
 
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"expected a number, got {value!r}")
+        raise TypeError(f"expected a number, got {shown(value)}")
     return value

@@ -116,6 +116,7 @@ def test_another_endorsement_key_serves_too() -> None:
         (frame({}), MalformedError),
         (frame([]), MalformedError),
         (frame(b"\xff"), MalformedError),
+        (frame(b"[" * 5000), MalformedError),
         (frame({"challenge": {}}), MalformedError),
         (frame({"challenge": []}), MalformedError),
         ((MAX_MESSAGE_BYTES + 1).to_bytes(LENGTH_BYTES, "big"), MalformedError),
