@@ -1,0 +1,30 @@
+"""Fuzzing harnesses, one a parser: each says what its parser may do with arbitrary bytes."""
+
+import importlib
+
+from harnesses.harness import Harness
+
+NAMES = (
+    "card",
+    "cbor",
+    "channel",
+    "claims",
+    "dataset",
+    "exchange",
+    "log",
+    "policy",
+    "request",
+    "scores",
+    "setup",
+    "tpm_evidence",
+    "tpm_structures",
+    "verify",
+    "x509",
+)
+
+
+def load(name: str) -> Harness:
+    """Return the harness called `name`."""
+    harness = importlib.import_module(f"harnesses.{name}").HARNESS
+    assert isinstance(harness, Harness)
+    return harness
