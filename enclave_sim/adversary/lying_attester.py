@@ -73,18 +73,23 @@ def run(
     label: str = "run",
     counting: Count = count,
     pause: Callable[[], AttestationTpm] | None = None,
+    naming: tuple[EvidenceRef, ...] | None = None,
 ) -> Run:
-    """Do a run named `label`; `counting` takes the number, `pause` comes before the end quote."""
+    """Do a run named `label`; `counting` takes the number, `pause` comes before the end quote.
+
+    `pause` returns the machine to go on with. The claims name the AK, or the keys `naming`.
+    """
     draft = forged_world.claims()
     identity = label.encode().ljust(16, b"\x00")
     draft = draft._replace(run=draft.run._replace(id=identity, launch=Launch("none")))
     counted = counting(machine, start_binding(draft.run, draft.nonce))
     draft = draft._replace(run=draft.run._replace(number=number(counted)))
     log = expected_records(draft, counted.attest)
-    key = structures.parse_public(machine.ak_public)
+    ak_public = machine.ak_public
+    key = structures.parse_public(ak_public)
     claims = draft._replace(
         log=LogSummary(replay(log), len(log)),
-        evidence=(EvidenceRef("tpm", key_digest(key).value),),
+        evidence=naming or (EvidenceRef("tpm", key_digest(key).value),),
     )
     first = log[:START_QUOTE_RECORDS]
     extend(machine, first)
@@ -98,9 +103,7 @@ def run(
     end = machine.quote((tpm.RUN_PCR,), binding(encode_claims(claims)))
     certificates, trust = certify(key, structures.parse_nv_public(counted.nv_public))
     counter = tpm.SignedAttest(counted.attest, counted.signature)
-    evidence = tpm.TpmEvidence(
-        machine.ak_public, certificates, start, end, counter, counted.nv_public
-    )
+    evidence = tpm.TpmEvidence(ak_public, certificates, start, end, counter, counted.nv_public)
     return Run(claims, log, evidence, trust)
 
 
