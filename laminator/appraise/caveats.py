@@ -47,6 +47,10 @@ SENTENCES = {
     "says.",
     "plan.declared": "The plan's digest is in the card, but no trusted time-stamp shows that the "
     "plan was fixed before the work: it is declared.",
+    "plan.other-work": "The plan covers wrapped runs that name it: work without the wrapper, on "
+    "other machines or under another plan may have chosen what this card shows.",
+    "plan.after-the-data": "When the plan was made, its author may have known data and model, and "
+    "have planned what had already come out well.",
     "runs.one-machine": "At most {number} wrapped runs started on this TPM, since making and "
     "enrolling it take numbers too; that says nothing about work without the wrapper or on other "
     "machines.",
@@ -90,7 +94,7 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
         *_statements(claims),
         *_data(claims, policy),
         *_lineage(claims, appraised.checks),
-        *_more(appraised.card),
+        *_more(appraised.card, appraised.checks),
     )
 
 
@@ -111,8 +115,16 @@ def _time(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
     yield _caveat("time.declared")
     if not any(check.id == "claims.nonce" and check.verdict == PASS for check in checks):
         yield _caveat("freshness.no-nonce")
-    if claims.run.plan is not None:
+    yield from _plan(claims, checks)
+
+
+def _plan(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
+    if claims.run.plan is None:
+        return
+    if not any(check.id == "plan.token" and check.verdict == PASS for check in checks):
         yield _caveat("plan.declared")
+    yield _caveat("plan.other-work")
+    yield _caveat("plan.after-the-data")
 
 
 def _isolation(isolation: Isolation) -> Iterator[Caveat]:
@@ -179,8 +191,8 @@ def _lineage(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
         yield _caveat("lineage.not-checked", names=", ".join(names))
 
 
-def _more(card: Card) -> Iterator[Caveat]:
+def _more(card: Card, checks: tuple[Check, ...]) -> Iterator[Caveat]:
     if len(card.evidence) > 1:
         yield _caveat("evidence.co-location")
-    if card.endorsements:
+    if any(check.id == "card.endorsements" for check in checks):
         yield _caveat("endorsements.not-checked")

@@ -114,7 +114,7 @@ class Policy(NamedTuple):
 
 
 BUILT_IN = Policy()
-_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.")
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "plan.")
 
 
 def load_policy(path: str) -> Policy:

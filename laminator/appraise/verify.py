@@ -12,6 +12,7 @@ from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
 from laminator.appraise.nonce_rules import Challenge, IssuedNonce, challenge, check_issued
+from laminator.appraise.plan_rules import PlanQuestion, check_plan, runs_by_plan
 from laminator.appraise.policy import BUILT_IN, Policy
 from laminator.appraise.result import (
     Check,
@@ -30,6 +31,7 @@ from laminator.appraise.trust import TrustStore
 from laminator.card import Card, parse_card
 from laminator.claims import Claims, Property
 from laminator.digest import Digest
+from laminator.endorsements import endorsements_of
 from laminator.errors import MalformedError, UsageError
 
 _RESTS_ON = {
@@ -44,8 +46,8 @@ class Given(TypedDict):
 
     `trust`: its anchors and CRLs. `now`: the aware time at which it judges. `nonce`: its own, 8
     to 64 bytes. `issued`: what it recorded of that nonce, if it issued it. `artifacts`: digests of
-    files and folders that it holds, by the card's names. `other_cards`: cards that the judged one
-    may refer to.
+    files and folders that it holds, by the card's names. `plan`: the plan that the cards have to
+    follow. `other_cards`: cards that the judged one may refer to.
     """
 
     trust: TrustStore
@@ -53,6 +55,7 @@ class Given(TypedDict):
     nonce: NotRequired[bytes | None]
     issued: NotRequired[IssuedNonce | None]
     artifacts: NotRequired[Mapping[str, Digest]]
+    plan: NotRequired[bytes | None]
     other_cards: NotRequired[Sequence[bytes]]
 
 
@@ -73,6 +76,7 @@ class Question(NamedTuple):
     nonce: bytes | None = None
     challenge: Challenge | None = None
     artifacts: Mapping[str, Digest] = {}
+    plan: PlanQuestion = PlanQuestion()
 
 
 def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
@@ -106,6 +110,11 @@ def verify_all(
         nonce=given.get("nonce"),
         challenge=challenge(judged, given.get("nonce"), given.get("issued")),
         artifacts=given.get("artifacts", {}),
+        plan=PlanQuestion(
+            given=given.get("plan"),
+            runs=runs_by_plan(card.claims.run for card in (*judged, *known)),
+            simulated="simulated" in policy.roots,
+        ),
     )
     return tuple(
         verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
@@ -152,6 +161,7 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
         *check_claims(card.claims, question.nonce, question.setting.now),
         *check_issued(card.id, question.challenge),
         *check_artifacts(card.claims, question.artifacts, question.names),
+        *check_plan(card, question.plan, question.setting, question.nonce),
         *question.given,
         *_check_lineage(card, question),
         *_check_endorsements(card),
@@ -217,7 +227,12 @@ def appraise_trust(evidence: Findings, policy: Policy) -> Trust:
 
 def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
     below = question._replace(
-        policy=question.policy.for_lineage(), nonce=None, challenge=None, artifacts={}, given=()
+        policy=question.policy.for_lineage(),
+        nonce=None,
+        challenge=None,
+        artifacts={},
+        plan=question.plan._replace(given=None),
+        given=(),
     )
 
     def judge(parent: Card) -> VerificationResult:
@@ -236,9 +251,11 @@ def _parents(card: Card, question: Question) -> Iterator[VerificationResult]:
 
 
 def _check_endorsements(card: Card) -> tuple[Check, ...]:
-    if not card.endorsements:
+    found = endorsements_of(card)
+    unknown = found.others + len(found.timestamps)
+    if not unknown:
         return ()
-    detail = f"{len(card.endorsements)} endorsement(s), of kinds that are not understood"
+    detail = f"{unknown} endorsement(s), of kinds that are not understood"
     return (not_checked("card.endorsements", detail),)
 
 
