@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from laminator.appraise.policy import Policy, PropertyRule, References
-from laminator.appraise.rules import describe_selection
+from laminator.appraise.rules import DIMENSIONLESS, describe_selection
 from laminator.report.text import safe
 
 _COVERAGE = {
@@ -25,6 +25,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         *_data(policy),
         *(_rule(rule) for rule in policy.properties),
         *(f"The artifact {name} is {digest}." for name, digest in policy.artifacts.items()),
+        *_contradictions(policy.properties),
     )
 
 
@@ -114,3 +115,24 @@ def _rule(rule: PropertyRule) -> str:
     elif "external" in rule.sources:
         how += ", though no external value counts in this version"
     return f"{asked}{how}; {'there is at least one' if rule.required else 'there may be none'}."
+
+
+def _contradictions(rules: tuple[PropertyRule, ...]) -> Iterator[str]:
+    """Name the rules about the same properties that no value meets together."""
+    groups: dict[object, list[PropertyRule]] = {}
+    for rule in rules:
+        parameters = frozenset(rule.parameters.items())
+        lists = map(frozenset, (rule.sources, rule.on, rule.measurers))
+        groups.setdefault((rule.name, *lists, parameters), []).append(rule)
+    for same in groups.values():
+        least = max((rule.least for rule in same if rule.least is not None), default=None)
+        most = min((rule.most for rule in same if rule.most is not None), default=None)
+        apart = least is not None and most is not None and least > most
+        units = {rule.unit or DIMENSIONLESS for rule in same if _asks_unit(rule)}
+        if apart or len(units) > 1:
+            ids = " and ".join(rule.id for rule in same)
+            yield f"Warning: no card meets {ids} together: they contradict each other."
+
+
+def _asks_unit(rule: PropertyRule) -> bool:
+    return any(asked is not None for asked in (rule.least, rule.most, rule.unit))

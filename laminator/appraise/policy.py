@@ -144,10 +144,10 @@ def _policy(table: Value, name: str) -> Policy:
     named_coverage = fields.optional("coverage", choice(*COVERAGES))
     policy = Policy(
         name=name,
-        roots=_or(fields.optional("roots", array(choice(*ROOTS), least=1)), HARDWARE_ROOTS),
+        roots=_or(fields.optional("roots", _distinct(choice(*ROOTS), least=1)), HARDWARE_ROOTS),
         coverage=_or(named_coverage, DEFAULT_COVERAGE),
         coverage_named=named_coverage is not None,
-        require=_or(fields.optional("require", array(_check_id, most=_MAX_LIST)), DEFAULT_REQUIRE),
+        require=_or(fields.optional("require", _distinct(_check_id)), DEFAULT_REQUIRE),
         nonce_required=fields.optional("nonce", choice("required", "optional")) == "required",
         maximum_age=fields.optional("maximum-age", duration),
         references=_or(fields.optional("reference", _references), References()),
@@ -160,6 +160,7 @@ def _policy(table: Value, name: str) -> Policy:
         artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
     )
     fields.close()
+    _check_can_fail(policy)
     return policy
 
 
@@ -181,13 +182,17 @@ def _digest(value: Value, path: str) -> Digest:
 
 
 def _digests(value: Value, path: str) -> frozenset[Digest]:
-    return frozenset(array(_digest, most=_MAX_LIST)(value, path))
+    return frozenset(_distinct(_digest)(value, path))
 
 
 def _references(value: Value, path: str) -> References:
+    """Parse `[reference]`; an empty list of code would accept any, and is refused."""
     fields = Fields(value, path)
     found = {kind: fields.optional(kind, _digests) for kind in References._fields}
     fields.close()
+    for kind in ("entry", "interpreter"):
+        if found[kind] == frozenset():
+            raise malformed(f"{path}.{kind}", "a digest, or no such key", ())
     return References(**{kind: digests or frozenset() for kind, digests in found.items()})
 
 
@@ -213,16 +218,28 @@ def _number(value: Value, path: str) -> float:
     return float(value)
 
 
-def _one_or_more(parse: Parse[str]) -> Parse[tuple[str, ...]]:
-    """Return a parser of one item or of an array of them, without repetition."""
+def _distinct(parse: Parse[T], *, least: int = 0) -> Parse[tuple[T, ...]]:
+    """Return a parser of arrays without repetition: one that repeats was to say something else."""
 
-    def parse_them(value: Value, path: str) -> tuple[str, ...]:
-        items = array(parse, least=1)(value if isinstance(value, tuple) else (value,), path)
+    def parse_them(value: Value, path: str) -> tuple[T, ...]:
+        items = array(parse, least=least, most=_MAX_LIST)(value, path)
         if len(set(items)) != len(items):
             raise malformed(path, "no repetition", value)
         return items
 
     return parse_them
+
+
+def _one_or_more(parse: Parse[T]) -> Parse[tuple[T, ...]]:
+    """Return a parser of one item or of an array of them, without repetition."""
+    parse_array = _distinct(parse, least=1)
+    return lambda value, path: parse_array(value if isinstance(value, tuple) else (value,), path)
+
+
+def _parameter(value: Value, path: str) -> Scalar:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise malformed(path, "a finite number", value)
+    return scalar(value, path)
 
 
 def _rule(value: Value, path: str) -> PropertyRule:
@@ -237,7 +254,7 @@ def _rule(value: Value, path: str) -> PropertyRule:
         most=fields.optional("max", _number),
         bound=fields.optional("bound", choice(*BOUNDS)),
         required=_or(fields.optional("required", flag), True),
-        parameters=_or(fields.optional("parameters", named(scalar)), MappingProxyType({})),
+        parameters=_or(fields.optional("parameters", named(_parameter)), MappingProxyType({})),
         unit=fields.optional("unit", text),
         confidence=_or(
             confidence := fields.optional("confidence", _confidence), DEFAULT_CONFIDENCE
@@ -264,6 +281,18 @@ def _check_rule(rule: PropertyRule, path: str) -> None:
         raise malformed(path, "min <= max", (rule.least, rule.most))
     if rule.bound is not None and rule.least is None and rule.most is None:
         raise malformed(f"{path}.bound", "min or max beside it", rule.bound)
+
+
+def _check_can_fail(policy: Policy) -> None:
+    """Refuse a rule that no card could fail: whoever wrote it thinks that it asks something."""
+    harmless = {"reported", "declared", *(("measured",) if policy.coverage_named else ())}
+    for rule in policy.properties:
+        asks = rule.required or rule.unit is not None
+        bounds = rule.least is not None or rule.most is not None
+        if not (asks or bounds) and harmless.issuperset(rule.sources):
+            raise malformed(
+                rule.id, "min, max, unit or required = true", "a rule that asks nothing"
+            )
 
 
 def _numbered(rules: tuple[PropertyRule, ...]) -> tuple[PropertyRule, ...]:

@@ -71,7 +71,7 @@ def test_parameters_that_no_rule_states_are_a_caveat() -> None:
     assert code in codes(POLICY)
     assert code in codes(_rules(ACCURACY + "parameters = { n = 4 }"))
     assert code not in codes(_rules(ACCURACY + 'parameters = { rule = "argmax" }'))
-    elsewhere = 'required = false\non = "predictions"\nparameters = { rule = "argmax" }'
+    elsewhere = 'required = false\nmin = 0\non = "predictions"\nparameters = { rule = "argmax" }'
     assert code in codes(_rules(ACCURACY + elsewhere))
 
 
