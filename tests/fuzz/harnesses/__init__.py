@@ -12,13 +12,17 @@ NAMES = (
     "dataset",
     "exchange",
     "log",
+    "nonce",
+    "plan",
     "policy",
     "request",
     "scores",
     "setup",
+    "timestamp",
     "tpm_evidence",
     "tpm_structures",
     "verify",
+    "world",
     "x509",
 )
 

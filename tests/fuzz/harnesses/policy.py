@@ -22,7 +22,7 @@ independent-authorities = ["sha-256:{d}"]
 data-chosen-by = "provider"
 [reference]
 launch = ["sha-256:{d}"]
-entry = []
+entry = ["sha-256:{d}"]
 interpreter = ["sha-384:{d}{h}"]
 data = ["sha-256:{d}"]
 [artifacts]

@@ -6,6 +6,7 @@ from functools import cache
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import VECTORS, Harness, golden_cards, parsed
 from laminator.appraise.result import FAIL
 from laminator.appraise.trust import TrustStore, load_trust, parse_certificate, parse_crl
@@ -90,4 +91,4 @@ def _chains() -> tuple[tuple[bytes, ...], ...]:
     return tuple(parse_tpm_evidence(card.evidence[0].value).certificates for card in cards)
 
 
-HARNESS = Harness(check, seeds)
+HARNESS = Harness(check, seeds, mutate_as_der)
