@@ -24,14 +24,8 @@ def _run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _build_wheel(folder: Path) -> Path:
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("laminator", "enclave_sim"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    built = _run([*pip, "--wheel-dir", str(folder), str(source)], folder)
+    command = [sys.executable, str(ROOT / "scripts/build"), "--working-tree", "--out", str(folder)]
+    built = _run(command, folder)
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
     return wheel
