@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 from laminator.appraise.artifacts import check_artifacts
 from laminator.appraise.caveats import Appraised, caveats, inherited
@@ -12,7 +12,6 @@ from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
 from laminator.appraise.nonce_rules import Challenge, IssuedNonce, challenge, check_issued
-from laminator.appraise.plan_rules import PlanQuestion, check_plan, runs_by_plan
 from laminator.appraise.policy import BUILT_IN, Policy
 from laminator.appraise.result import (
     Check,
@@ -33,6 +32,9 @@ from laminator.claims import Claims, Property
 from laminator.digest import Digest
 from laminator.endorsements import endorsements_of
 from laminator.errors import MalformedError, UsageError
+
+if TYPE_CHECKING:
+    from laminator.appraise.plan_rules import PlanQuestion
 
 _RESTS_ON = {
     "reported": "the measured workload's own word",
@@ -76,7 +78,7 @@ class Question(NamedTuple):
     nonce: bytes | None = None
     challenge: Challenge | None = None
     artifacts: Mapping[str, Digest] = {}
-    plan: PlanQuestion = PlanQuestion()
+    plan: "PlanQuestion | None" = None
 
 
 def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
@@ -110,16 +112,22 @@ def verify_all(
         nonce=given.get("nonce"),
         challenge=challenge(judged, given.get("nonce"), given.get("issued")),
         artifacts=given.get("artifacts", {}),
-        plan=PlanQuestion(
-            given=given.get("plan"),
-            runs=runs_by_plan(card.claims.run for card in (*judged, *known)),
-            simulated="simulated" in policy.roots,
-        ),
+        plan=_plan((*judged, *known), policy, given.get("plan")),
     )
     return tuple(
         verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
         for card in parsed
     )
+
+
+def _plan(cards: Sequence[Card], policy: Policy, given: bytes | None) -> "PlanQuestion | None":
+    """Return what is asked about plans, or None where nobody speaks of one."""
+    if given is None and all(card.claims.run.plan is None for card in cards):
+        return None
+    from laminator.appraise.plan_rules import PlanQuestion, runs_by_plan
+
+    runs = runs_by_plan(card.claims.run for card in cards)
+    return PlanQuestion(given, runs, simulated="simulated" in policy.roots)
 
 
 def _names(claims: Claims) -> tuple[str, ...]:
@@ -161,7 +169,7 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
         *check_claims(card.claims, question.nonce, question.setting.now),
         *check_issued(card.id, question.challenge),
         *check_artifacts(card.claims, question.artifacts, question.names),
-        *check_plan(card, question.plan, question.setting, question.nonce),
+        *_check_plan(card, question),
         *question.given,
         *_check_lineage(card, question),
         *_check_endorsements(card),
@@ -231,7 +239,7 @@ def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
         nonce=None,
         challenge=None,
         artifacts={},
-        plan=question.plan._replace(given=None),
+        plan=None if question.plan is None else question.plan._replace(given=None),
         given=(),
     )
 
@@ -248,6 +256,14 @@ def _parents(card: Card, question: Question) -> Iterator[VerificationResult]:
     for id_ in dict.fromkeys((card.claims.cards or {}).values()):
         results = [question.judged.get(id(each)) for each in question.cards.cards.get(id_, ())]
         yield from [result for result in results if result is not None and result.accepted][:1]
+
+
+def _check_plan(card: Card, question: Question) -> tuple[Check, ...]:
+    if question.plan is None:
+        return ()
+    from laminator.appraise.plan_rules import check_plan
+
+    return tuple(check_plan(card, question.plan, question.setting, question.nonce))
 
 
 def _check_endorsements(card: Card) -> tuple[Check, ...]:
