@@ -1,5 +1,7 @@
 """From TOML that a person wrote to plain values, bounded before and while it is read."""
 
+import re
+
 from laminator.cbor import Value
 from laminator.errors import MalformedError, shown
 from laminator.fields import malformed
@@ -12,6 +14,7 @@ MAX_DOTS_IN_LINE = 200
 Scalar = str | int | float
 
 _INT_END = 1 << 63
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
 def read_toml(data: bytes, root: str) -> Value:
@@ -51,7 +54,10 @@ def _plain(value: object, path: str, depth: int) -> Value:
         raise MalformedError("toml.depth", f"nested deeper than {MAX_DEPTH}", path=path)
     match value:
         case dict():
-            return {key: _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+            return {
+                key: _plain(item, f"{path}.{_shown_key(key)}", depth + 1)
+                for key, item in value.items()
+            }
         case list():
             return tuple(_plain(item, f"{path}[]", depth + 1) for item in value)
         case int() if not -_INT_END <= value < _INT_END:
@@ -60,3 +66,7 @@ def _plain(value: object, path: str, depth: int) -> Value:
             return value
         case _:
             raise malformed(path, "text, a number, true, false, an array or a table", value)
+
+
+def _shown_key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else shown(key)

@@ -105,7 +105,9 @@ def _map(
     def read_map(value: Value, path: str) -> dict[str, _Item]:
         if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
             raise MalformedError("request.map", f"expected a map, got {shown(value)}", path=path)
-        return {key(entry, path): read(item, f"{path}.{entry}") for entry, item in value.items()}
+        return {
+            key(entry, path): read(item, f"{path}.{shown(entry)}") for entry, item in value.items()
+        }
 
     return read_map
 

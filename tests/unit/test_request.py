@@ -64,6 +64,8 @@ def test_parse_is_the_inverse_of_encode(request_: RunRequest) -> None:
         ("plan", "plan"),
         ("declares", {"a": 1}),
         ("environment", {"A": 1}),
+        ("environment", {"\x1b[31m": 1}),
+        ("environment", {"A" * 5000: 1}),
         ("environment_public", 1),
         ("network", None),
         ("key", "ecc384"),
@@ -74,8 +76,10 @@ def test_parse_is_the_inverse_of_encode(request_: RunRequest) -> None:
     ],
 )
 def test_a_wrong_field_is_refused(field: str, value: Any) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedError) as caught:
         parse_request(encode(REQUEST._asdict() | {field: value}))
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 500
 
 
 def test_unknown_and_missing_fields_are_refused() -> None:

@@ -41,6 +41,15 @@ def test_what_is_too_much_has_a_name(data: bytes, code: str) -> None:
     assert _code(data) == code
 
 
+@pytest.mark.parametrize("key", [r"\u001b[31m", r"a\nb", r"\u202e", "x" * 10_000])
+def test_a_refusal_names_any_key_in_one_short_line(key: str) -> None:
+    for data in (f'"{key}" = 2026-01-01', f'["{key}".b]\nc = 2026-01-01'):
+        with pytest.raises(MalformedError) as caught:
+            read_toml(data.encode(), "root")
+        assert caught.value.message.isprintable()
+        assert len(caught.value.message) < 500
+
+
 def test_limits_can_be_reached() -> None:
     assert read_toml(b"#" * MAX_BYTES, "root") == {}
     assert read_toml(b"a = -9223372036854775808", "root") == {"a": -(2**63)}
