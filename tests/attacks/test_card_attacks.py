@@ -1,150 +1,24 @@
-"""What a lying prover tries with log, claims, artifacts and lineage: one check alone says no.
+"""What a lying prover tries with claims, artifacts and lineage: one check alone says no.
 
 The forged machine signs whatever it is told, as an unrestricted key would.
 """
 
-import warnings
-from collections.abc import Callable
 from types import MappingProxyType
 
 import forge
 import pytest
-from cryptography import x509
 from verifying import IAT, POLICY, claims, judge, obstacles, verdict_of, world
 
 import laminator
 from laminator.appraise.lineage import MAX_LINEAGE_DEPTH
 from laminator.appraise.result import VerificationResult
-from laminator.card import ConceptualMessage, binding, encode_card, parse_card
-from laminator.claims import Artifact, Claims, Code, EvidenceRef, Isolation, LogSummary, Property
+from laminator.card import parse_card
+from laminator.claims import Artifact, Code, Isolation, Property
 from laminator.claims_codec import encode_claims
 from laminator.digest import Digest, sha256
 from laminator.errors import MalformedError
-from laminator.eventlog import START_QUOTE_RECORDS, Record, replay, start_quote_binding
-from laminator.evidence.tpm_structures import Attest
-
-Log = tuple[Record, ...]
 
 NONE = Isolation("none", (), True, False, False)
-
-
-# The log against the claims.
-
-
-def _fully_signed(drafted: forge.World, log: Log) -> forge.World:
-    """Return a world with this log, with head, count and both quotes made for it."""
-    final = drafted.claims._replace(log=LogSummary(replay(log), len(log)))
-    start_head = replay(log[:START_QUOTE_RECORDS])
-    start = forge.quote(drafted.machine, final, start_head, start_quote_binding(start_head), 2000)
-    return _rebound(drafted, final)._replace(
-        log=log, start=start, end=_end_quote(drafted, final, log)
-    )
-
-
-def _end_quote(drafted: forge.World, final: Claims, log: Log) -> Attest:
-    bound = binding(encode_claims(final))
-    return forge.quote(drafted.machine, final, replay(log), bound, 9000)
-
-
-def _rebound(drafted: forge.World, final: Claims) -> forge.World:
-    """Return a world with other claims and an end quote over them, all else as it was."""
-    return drafted._replace(claims=final, end=_end_quote(drafted, final, drafted.log))
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda log: log[:-1],
-        lambda log: (*log, log[-1]),
-        lambda log: (*log[:4], log[5], log[4], *log[6:]),
-        lambda log: (*log[:5], log[5]._replace(digest=bytes(32)), *log[6:]),
-        lambda log: (*log[:2], log[2]._replace(name="other.py"), *log[3:]),
-    ],
-    ids=["dropped", "repeated", "reordered", "digest", "name"],
-)
-def test_log_that_is_not_the_claims_is_rejected(edit: Callable[[Log], Log]) -> None:
-    drafted = world()
-    assert obstacles(judge(_fully_signed(drafted, edit(drafted.log)))) == {"log.claims"}
-
-
-def test_wrong_head_in_the_claims() -> None:
-    drafted = world()
-    final = drafted.claims._replace(log=LogSummary(bytes(32), len(drafted.log)))
-    assert obstacles(judge(_rebound(drafted, final))) == {"log.head"}
-
-
-def test_wrong_count_in_the_claims() -> None:
-    drafted = world()
-    summary = LogSummary(replay(drafted.log), len(drafted.log) + 1)
-    final = drafted.claims._replace(log=summary)
-    assert obstacles(judge(_rebound(drafted, final))) == {"log.count"}
-
-
-# The set of evidence.
-
-
-def test_deprecated_certificate_is_refused_without_a_warning() -> None:
-    leaf, authority = forge.machine().certificates
-    serial = x509.load_der_x509_certificate(leaf).serial_number.to_bytes(20, "big").lstrip(b"\0")
-    negative = leaf.replace(serial, bytes([serial[0] | 0x80]) + serial[1:], 1)
-    machine = forge.machine()._replace(certificates=(negative, authority))
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        result = judge(world()._replace(machine=machine))
-    assert "ak.certificate" in obstacles(result)
-    assert warned == []
-
-
-def _with_evidence(*messages: ConceptualMessage, refs: tuple[EvidenceRef, ...] = ()) -> bytes:
-    """Return a card with more evidence, or with other evidence listed in its signed claims."""
-    drafted = world()
-    if refs:
-        drafted = _rebound(drafted, drafted.claims._replace(evidence=refs))
-    made = forge.card(drafted)
-    return encode_card(made._replace(evidence=(*made.evidence, *messages)))
-
-
-def test_added_evidence_is_rejected() -> None:
-    own = forge.card(world()).evidence[0]
-    assert "evidence.set" in obstacles(judge(_with_evidence(own)))
-
-
-def test_evidence_of_an_unknown_kind_is_rejected() -> None:
-    unknown = ConceptualMessage("application/x-unknown", b"x")
-    refs = (*world().claims.evidence, EvidenceRef("unknown", b"k" * 32))
-    result = judge(_with_evidence(unknown, refs=refs))
-    assert "evidence.set" in obstacles(result)
-    assert result.trust.root == "none"
-
-
-def test_listed_evidence_that_is_not_there_is_rejected() -> None:
-    refs = (*world().claims.evidence, *world().claims.evidence)
-    assert "evidence.set" in obstacles(judge(_with_evidence(refs=refs)))
-
-
-def test_two_pieces_of_evidence_are_judged_both() -> None:
-    drafted = world()
-    ref = drafted.claims.evidence[0]
-    card = parse_card(_with_evidence(refs=(ref, ref)))
-    both = encode_card(card._replace(evidence=(*card.evidence, *card.evidence)))
-    result = judge(both)
-    assert result.accepted, result.failures()
-    assert "evidence.co-location" in {caveat.code for caveat in result.caveats}
-    assert sum(check.id == "tpm.binding" for check in result.checks) == 2
-
-
-def test_stated_voucher_is_not_judged() -> None:
-    ref = world().claims.evidence[0]._replace(vouched_by=0)
-    result = judge(_with_evidence(refs=(ref,)))
-    assert verdict_of(result, "evidence.vouchers") == "not-checked"
-
-
-def test_evidence_that_is_no_tpm_evidence_fails_its_parse() -> None:
-    made = forge.card(world())
-    message = made.evidence[0]._replace(value=b"\xa0")
-    result = judge(encode_card(made._replace(evidence=(message,))))
-    assert "tpm.parse" in obstacles(result)
-    assert verdict_of(result, "log.claims") == "not-checked"
 
 
 # The claims by themselves.
