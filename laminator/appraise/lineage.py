@@ -25,9 +25,10 @@ class Given(NamedTuple):
 
 def index_cards(cards: Iterable[Card]) -> Given:
     """Return the cards with their ids and depths."""
-    index: dict[bytes, tuple[Card, ...]] = {}
+    lists: dict[bytes, list[Card]] = {}
     for card in cards:
-        index[card.id] = (*index.get(card.id, ()), card)
+        lists.setdefault(card.id, []).append(card)
+    index = {id_: tuple(same) for id_, same in lists.items()}
     return Given(index, _depths(index))
 
 

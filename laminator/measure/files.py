@@ -1,8 +1,9 @@
 """Digests of files and folders: every byte is read once, from a descriptor.
 
 A file's digest is plain SHA-256, so that `sha256sum` agrees. A folder's digest is the SHA-256
-of its manifest preimage. A manifest names files only: empty folders, modes, owners and times
-are not part of it. Names are recorded as they are.
+of its manifest preimage; a file that begins like one is refused, so that no file passes for a
+folder. A manifest names files only: empty folders, modes, owners and times are not part of it.
+Names are recorded as they are.
 
 A link inside a folder counts as the regular file that it names, under the link's own path, if
 every step of the way stays inside the folder. Links to folders, links that leave the folder and
@@ -96,8 +97,31 @@ def measure_descriptor(descriptor: int, sink: Sink | None = None) -> Measured:
     status = os.fstat(descriptor)
     if stat.S_ISDIR(status.st_mode):
         return measure_manifest(measure_files(descriptor, list_files(descriptor), sink))
-    size, digest = _read_file(descriptor, "", sink)
+    head = bytearray()
+    size, digest = _read_file(descriptor, "", _noting(head, sink or _nowhere))
+    if head == MANIFEST_DOMAIN:
+        message = "a file that begins like the manifest of a folder could pass for that folder"
+        raise UsageError("files.manifest", message)
     return Measured(Digest("sha-256", digest), size, 1)
+
+
+def _nowhere(_path: str, _status: os.stat_result) -> tuple[Write, Finish]:
+    return lambda _chunk: None, lambda: None
+
+
+def _noting(head: bytearray, sink: Sink) -> Sink:
+    """Return `sink`, with the first bytes that it gets noted in `head`."""
+
+    def noting(path: str, status: os.stat_result) -> tuple[Write, Finish]:
+        write, finish = sink(path, status)
+
+        def note(chunk: memoryview) -> None:
+            head.extend(chunk[: len(MANIFEST_DOMAIN) - len(head)])
+            write(chunk)
+
+        return note, finish
+
+    return noting
 
 
 def open_source(path: str | os.PathLike[str], *, follow: bool = True) -> int:
