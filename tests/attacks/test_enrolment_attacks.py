@@ -17,6 +17,7 @@ import pytest
 from authority_desk import COUNTER, Desk, Machine, judge, machine, new_ak, open_desk
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from ek_pki import (
     DAY,
@@ -32,6 +33,7 @@ from ek_pki import (
 )
 from software_tpm import IntegrityError
 
+from enclave_sim.adversary.forged_der import complement, parts
 from laminator.enroll.authority import CHALLENGE_LIFETIME
 from laminator.enroll.authority_key import RootTerms, generate_key, make_root
 from laminator.enroll.exchange import (
@@ -413,6 +415,19 @@ def test_a_revoked_key_comes_back_with_another_certificate(desk: Desk) -> None:
     desk.enrol(one)
     revoke_ek(desk.store, ek_identity(one.certificate), NOW, "key-compromise")
     assert again.certificate != one.certificate
+    assert stopped(lambda: desk.pose(again.request())) == "ek.revoked-by-authority"
+
+
+def test_a_revoked_key_comes_back_with_its_certificates_other_signature(desk: Desk) -> None:
+    """Of (r, s) anybody can make (r, n - s): the same certificate, with another digest."""
+    one = machine()
+    desk.enrol(one)
+    revoke_ek(desk.store, ek_identity(one.certificate), NOW, "key-compromise")
+    signed = parts(one.certificate)
+    other = signed._replace(signature=complement(signed.signature)).der
+    again = one._replace(certificate=x509.load_der_x509_certificate(other))
+    assert again.certificate.fingerprint(SHA256()) != one.certificate.fingerprint(SHA256())
+    assert again.certificate.tbs_certificate_bytes == one.certificate.tbs_certificate_bytes
     assert stopped(lambda: desk.pose(again.request())) == "ek.revoked-by-authority"
 
 
