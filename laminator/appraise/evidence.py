@@ -39,6 +39,10 @@ class Setting(NamedTuple):
     known: dict[tuple[bytes, ...], object]
     log_head: bytes | None = None
 
+    def at(self, time: dt.datetime) -> "Setting":
+        """Return the same anchors and CRLs at another time, with nothing known yet."""
+        return self._replace(now=time, known={})
+
 
 class Findings(NamedTuple):
     """What one piece of evidence gave.

@@ -65,6 +65,13 @@ def _time(policy: Policy) -> Iterator[str]:
         yield "The card holds the nonce that the verifier gives."
     else:
         yield "No nonce is required: an old card is accepted like a new one."
+    if policy.judged_as_of == "token":
+        yield (
+            "A card with a verified time-stamp is judged as of that time: what expired or was "
+            "superseded since does not count against it, a compromised key does."
+        )
+    else:
+        yield "Every card is judged as of now, also one with a time-stamp."
     if policy.maximum_age is not None:
         age = dt.timedelta(seconds=policy.maximum_age)
         yield f"The time that the card declares is at most {age} (h:mm:ss) ago; nobody proves it."

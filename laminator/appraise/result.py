@@ -27,12 +27,14 @@ __all__ = [
     "NOT_APPLICABLE",
     "NOT_CHECKED",
     "PASS",
+    "AsOf",
     "Caveat",
     "Check",
     "Statement",
     "Trust",
     "Verdict",
     "VerificationResult",
+    "When",
     "failed",
     "is_obstacle",
     "missing_checks",
@@ -45,14 +47,38 @@ __all__ = [
 RESULT_FORMAT = "laminator-verification-result-v1"
 
 
+Outcome = Literal["accepted", "rejected"]
+When = Literal["now", "then"]
+
+
+class AsOf(NamedTuple):
+    """The verdicts at the verifier's time (`now`) and as of the cards' time-stamps (`then`).
+
+    `decides` is the one that the policy asks for. `time`, `authority` (an RFC 4514 string, not fit
+    for a terminal) and `anchor` are those of the judged card's own token, None where only cards
+    that it builds on have one. `other_failures` are the ids of the checks that forbid the verdict
+    that does not decide.
+    """
+
+    decides: When
+    now: Outcome
+    then: Outcome
+    time: dt.datetime | None
+    authority: str | None
+    anchor: str | None
+    simulated: bool
+    other_failures: tuple[str, ...]
+
+
 class VerificationResult(NamedTuple):
     """What a verifier says of one card at one time under one policy.
 
     `accepted` holds only where no check failed and every required check passed. `statements` is
-    empty for a rejected card: nothing unverified comes out of here.
+    empty for a rejected card: nothing unverified comes out of here. `as_of` is None where no
+    time-stamp proves a time: there is one verdict then, at the verifier's own time.
     """
 
-    verdict: Literal["accepted", "rejected"]
+    verdict: Outcome
     card: str | None
     kind: str | None
     trust: Trust
@@ -62,6 +88,7 @@ class VerificationResult(NamedTuple):
     required: tuple[str, ...]
     statements: tuple[Statement, ...]
     caveats: tuple[Caveat, ...]
+    as_of: AsOf | None = None
 
     @property
     def accepted(self) -> bool:
@@ -85,6 +112,7 @@ class VerificationResult(NamedTuple):
             "kind": self.kind,
             "policy": self.policy,
             "judged-at": self.judged_at.astimezone(dt.UTC).isoformat(),
+            "as-of": self._as_of_json(),
             **self.trust._asdict(),
             "checks": [check._asdict() for check in self.checks],
             "required": list(self.required),
@@ -92,4 +120,21 @@ class VerificationResult(NamedTuple):
             "properties": [statement_to_json(statement) for statement in self.statements],
             "caveats": [caveat._asdict() for caveat in self.caveats],
             "ar4si": trustworthiness(self.trust, self.checks, accepted=self.accepted),
+        }
+
+    def _as_of_json(self) -> dict[str, object]:
+        found = self.as_of
+        if found is None:
+            nothing = dict.fromkeys(("then", "time", "authority", "anchor"))
+            rest = {"simulated": False, "other-failures": []}
+            return {"decides": "now", "now": self.verdict, **nothing, **rest}
+        return {
+            "decides": found.decides,
+            "now": found.now,
+            "then": found.then,
+            "time": None if found.time is None else found.time.isoformat(),
+            "authority": found.authority,
+            "anchor": found.anchor,
+            "simulated": found.simulated,
+            "other-failures": list(found.other_failures),
         }

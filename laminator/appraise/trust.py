@@ -30,7 +30,8 @@ LOWEST_KIND = "simulated"
 TSA, SIMULATED_TSA = "tsa", "tsa-simulated"
 """Kinds of anchors for time-stamping authorities, which never vouch for an attestation key."""
 
-STORE_KINDS = (*ANCHOR_KINDS, TSA, SIMULATED_TSA)
+TSA_KINDS = (TSA, SIMULATED_TSA)
+STORE_KINDS = (*ANCHOR_KINDS, *TSA_KINDS)
 MAX_ANCHOR_FILE = 256 * 1024
 MAX_CRL_FILE = 16 * 1024 * 1024
 MAX_FILES = 1000

@@ -1,11 +1,11 @@
 """Verifying cards: bytes in, a result out, with everything that decides it as an argument."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 from laminator.appraise.artifacts import check_artifacts
-from laminator.appraise.caveats import Appraised, caveats, inherited
+from laminator.appraise.caveats import Appraised, caveats, inherited, unknown_endorsements
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
@@ -18,6 +18,7 @@ from laminator.appraise.result import (
     Statement,
     Trust,
     VerificationResult,
+    When,
     failed,
     missing_checks,
     not_checked,
@@ -30,10 +31,10 @@ from laminator.appraise.trust import TrustStore
 from laminator.card import Card, parse_card
 from laminator.claims import Claims, Property
 from laminator.digest import Digest
-from laminator.endorsements import endorsements_of
 from laminator.errors import MalformedError, UsageError
 
 if TYPE_CHECKING:
+    from laminator.appraise.card_time import Times
     from laminator.appraise.plan_rules import PlanQuestion
 
 _RESTS_ON = {
@@ -66,7 +67,8 @@ class Question(NamedTuple):
 
     `names` are those of the judged cards' inputs and outputs, `given` the checks of what was given
     beside them. `judged` holds the results of cards met in lineage, by object, so that each is
-    judged once in one call.
+    judged once in one call. `times` is there where a card carries a time-stamp token, and `when`
+    says whether cards are judged as of theirs.
     """
 
     policy: Policy
@@ -78,6 +80,8 @@ class Question(NamedTuple):
     nonce: bytes | None = None
     challenge: Challenge | None = None
     artifacts: Mapping[str, Digest] = {}
+    times: "Times | None" = None
+    when: When = "now"
     plan: "PlanQuestion | None" = None
 
 
@@ -112,12 +116,42 @@ def verify_all(
         nonce=given.get("nonce"),
         challenge=challenge(judged, given.get("nonce"), given.get("issued")),
         artifacts=given.get("artifacts", {}),
+        times=_times((*judged, *known), given),
         plan=_plan((*judged, *known), policy, given.get("plan")),
     )
+    then = question._replace(when="then", judged={})
     return tuple(
-        verify_card(card, question) if isinstance(card, Card) else _unparsable(card, question)
+        _verify_both(card, question, then)
+        if isinstance(card, Card)
+        else _unparsable(card, question)
         for card in parsed
     )
+
+
+def _times(cards: Iterable[Card], given: Given) -> "Times | None":
+    """Return where the times of cards are kept, or None where no card carries a token."""
+    endorsed = [card for card in cards if card.endorsements]
+    if not endorsed:
+        return None
+    from laminator.appraise.card_time import Times, is_stamped
+
+    stamped = any(map(is_stamped, endorsed))
+    return Times(given["trust"], given["now"]) if stamped else None
+
+
+def _verify_both(card: Card, now: Question, then: Question) -> VerificationResult:
+    """Judge `card` at the verifier's time and, where a token proves one, as of that time too."""
+    result = verify_card(card, now)
+    if now.times is None:
+        return result
+    from laminator.appraise.card_time import both_verdicts
+
+    as_of_then = verify_card(card, then)
+    if id(card) not in now.times.used:
+        return result
+    verified = now.times.of(card, now.policy).verified
+    decides: When = "then" if now.policy.judged_as_of == "token" else "now"
+    return both_verdicts(result, as_of_then, verified, decides)
 
 
 def _plan(cards: Sequence[Card], policy: Policy, given: bytes | None) -> "PlanQuestion | None":
@@ -161,21 +195,29 @@ def _parse(data: bytes) -> Card | MalformedError:
 
 def verify_card(card: Card, question: Question) -> VerificationResult:
     """Verify a parsed card: evidence, log, claims, artifacts, lineage, and then the policy."""
-    evidence = appraise_evidence(card, question.setting)
+    stamp = None if question.times is None else question.times.of(card, question.policy)
+    proven = None if stamp is None else stamp.verified
+    then = proven if question.when == "then" else None
+    setting = question.setting if then is None else question.setting.at(then.time)
+    evidence = appraise_evidence(card, setting)
     checks = (
         passed("card.parse", "the card is the one encoding of its content"),
         *evidence.checks,
         *check_log(card, evidence.counter_attest),
-        *check_claims(card.claims, question.nonce, question.setting.now),
+        *check_claims(card.claims, question.nonce, setting.now),
         *check_issued(card.id, question.challenge),
         *check_artifacts(card.claims, question.artifacts, question.names),
         *_check_plan(card, question),
         *question.given,
         *_check_lineage(card, question),
         *_check_endorsements(card),
+        *(() if stamp is None else stamp.checks),
     )
+    if question.times is not None and question.when == "then":
+        question.times.note_use(card, _given_parents(card, question))
     trust = appraise_trust(evidence, question.policy)
-    return _conclude(Appraised(card, trust, checks), evidence, question)
+    appraised = Appraised(card, trust, checks, setting.now, proven)
+    return _conclude(appraised, evidence, question)
 
 
 def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> VerificationResult:
@@ -193,7 +235,7 @@ def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> V
         kind=claims.kind,
         trust=appraised.trust,
         policy=policy.name,
-        judged_at=question.setting.now,
+        judged_at=appraised.at,
         checks=(*checks, *missing_checks(checks, required)),
         required=required,
         statements=_statements(claims, appraised.trust, policy) if accepted else (),
@@ -251,6 +293,12 @@ def _check_lineage(card: Card, question: Question) -> tuple[Check, ...]:
     return tuple(check_lineage(card.claims, question.cards, judge))
 
 
+def _given_parents(card: Card, question: Question) -> Iterator[Card]:
+    """Yield the cards given that `card` builds on."""
+    for id_ in dict.fromkeys((card.claims.cards or {}).values()):
+        yield from question.cards.cards.get(id_, ())
+
+
 def _parents(card: Card, question: Question) -> Iterator[VerificationResult]:
     """Yield an accepted result for each card that `card` builds on, as judged before."""
     for id_ in dict.fromkeys((card.claims.cards or {}).values()):
@@ -267,11 +315,10 @@ def _check_plan(card: Card, question: Question) -> tuple[Check, ...]:
 
 
 def _check_endorsements(card: Card) -> tuple[Check, ...]:
-    found = endorsements_of(card)
-    unknown = found.others + len(found.timestamps)
-    if not unknown:
+    count = unknown_endorsements(card)
+    if not count:
         return ()
-    detail = f"{unknown} endorsement(s), of kinds that are not understood"
+    detail = f"{count} endorsement(s), of kinds that are not understood"
     return (not_checked("card.endorsements", detail),)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from laminator.appraise.artifacts import measure_artifact
-from laminator.appraise.policy import BUILT_IN, Policy, load_policy
+from laminator.appraise.policy import BUILT_IN, TIMES, Policy, load_policy
 from laminator.appraise.result import FAIL, VerificationResult
-from laminator.appraise.trust import TrustStore, default_store, load_crls, load_trust
+from laminator.appraise.trust import TSA_KINDS, TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_cards
 from laminator.cli.nonce_option import METAVAR, parse_nonce
@@ -57,12 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar=METAVAR,
         help="the nonce that the card has to hold; one of `laminator nonce issue` is for one card",
     )
-    parser.add_argument(
-        "--at",
-        metavar="RFC3339",
-        help="judge at this time, such as 2026-01-31T12:00:00Z (default: now); it proves nothing "
-        "about when the card was made",
-    )
+    _add_times(parser)
     parser.add_argument(
         "--collateral",
         action="append",
@@ -79,6 +74,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "lineage, not for what the policy asks of CARD itself",
     )
     parser.add_argument("--json", action="store_true", help="print results as JSON")
+
+
+def _add_times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at",
+        metavar="RFC3339",
+        help="judge at this time, such as 2026-01-31T12:00:00Z (default: now); it proves nothing "
+        "about when the card was made",
+    )
+    parser.add_argument(
+        "--as-of",
+        choices=TIMES,
+        metavar="now|token",
+        help="which verdict decides for a card with a time-stamp: at the time of judging, or as of "
+        "the token, where what expired or was superseded since does not count (default: what the "
+        "policy says, else now)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,15 +152,27 @@ _ADVICE = {
 
 
 def _request(args: argparse.Namespace) -> Request:
+    trust = _trust(args.trust, args.collateral)
     return Request(
         cards=[card for path in args.cards for card in read_cards(path)],
-        policy=BUILT_IN if args.policy is None else load_policy(args.policy),
-        trust=_trust(args.trust, args.collateral),
+        policy=_policy(args.policy, args.as_of, trust),
+        trust=trust,
         now=parse_time(args.at),
         nonce=parse_nonce(args.nonce),
         artifacts=_artifacts(args.artifact),
         lineage=[card for path in args.lineage for card in read_cards(path)],
     )
+
+
+def _policy(path: str | None, as_of: str | None, trust: TrustStore) -> Policy:
+    policy = BUILT_IN if path is None else load_policy(path)
+    if as_of == "token" and not any(anchor.kind in TSA_KINDS for anchor in trust.anchors):
+        raise UsageError(
+            "verify.as-of",
+            "--as-of token: no anchor of a time-stamping authority is pinned, so no token proves "
+            "a time; pin one with `laminator trust add --kind tsa FILE`",
+        )
+    return policy if as_of is None else policy._replace(judged_as_of=as_of)
 
 
 def _trust(path: str | None, collateral: Sequence[str]) -> TrustStore:

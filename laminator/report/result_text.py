@@ -7,12 +7,13 @@ from laminator.appraise.result import (
     NOT_APPLICABLE,
     NOT_CHECKED,
     PASS,
+    AsOf,
     Check,
     Statement,
     VerificationResult,
     is_obstacle,
 )
-from laminator.report.text import safe, word
+from laminator.report.text import quoted, safe, word
 from laminator.report.value import value_text
 
 DETAIL_LIMIT = 400
@@ -68,9 +69,34 @@ def _summary(result: VerificationResult) -> Iterator[str]:
         ("authority", trust.authority),
         ("anchor", trust.anchor or "none"),
         ("judged at", result.judged_at.isoformat(timespec="seconds")),
+        *_both_times(result),
     )
     for name, value in rows:
         yield f"  {name:<9}  {safe(value)}"
+
+
+def _both_times(result: VerificationResult) -> Iterator[tuple[str, str]]:
+    """Yield what is found now and as of the time-stamp; what does not hold is named."""
+    found = result.as_of
+    if found is None:
+        return
+    own = ", ".join(dict.fromkeys(check.id for check in result.failures()))
+    other = ", ".join(found.other_failures)
+    now, then = (own, other) if found.decides == "now" else (other, own)
+    yield "now", _outcome(found.now, now)
+    yield "as of", f"{_outcome(found.then, then)} at {_when(found)}"
+
+
+def _outcome(verdict: str, failures: str) -> str:
+    return f"{verdict} ({failures})" if failures else verdict
+
+
+def _when(found: AsOf) -> str:
+    if found.time is None or found.authority is None:
+        return "the times proven for cards that it builds on"
+    kind = "a simulated time-stamp" if found.simulated else "a time-stamp"
+    time = found.time.isoformat(timespec="seconds")
+    return f"{time}, proven by {kind} of {quoted(found.authority)}"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -169,7 +169,7 @@ def test_time_of_judging_is_in_utc() -> None:
 
 def test_proven_attester_has_no_caveat_about_coverage() -> None:
     trust = Trust("tpm", "attester", "independent", None)
-    found = caveats(Appraised(forge.card(world()), trust, ()), POLICY)
+    found = caveats(Appraised(forge.card(world()), trust, (), forge.NOW), POLICY)
     codes = {caveat.code for caveat in found}
     assert not {code for code in codes if code.startswith(("root.", "coverage.", "authority."))}
 
