@@ -232,7 +232,9 @@ def _read_certificates(file: str) -> list[x509.Certificate]:
     try:
         if _PEM_START not in data:
             return [parse_certificate(data)]
-        pems = map(x509.load_pem_x509_certificate, _pem_blocks(file, data, _PEM_CERTIFICATE))
+        blocks = _pem_blocks(file, data, _PEM_CERTIFICATE)
+        with _doubtful_is_malformed():
+            pems = [x509.load_pem_x509_certificate(block) for block in blocks]
         return [parse_certificate(item.public_bytes(Encoding.DER)) for item in pems]
     except (MalformedError, *_NOT_X509) as error:
         raise UsageError("trust.file", f"{file} is not a certificate in PEM or DER") from error

@@ -1,5 +1,6 @@
 """Certificates and small secrets from files that a person names."""
 
+import warnings
 from pathlib import Path
 
 from laminator.errors import UsageError, shown
@@ -8,15 +9,20 @@ _MAX_CERTIFICATES = 192 * 1024
 
 
 def read_certificates(path: str) -> tuple[bytes, ...]:
-    """Return the certificates in a PEM file as DER, or a DER file as it is. Raises UsageError."""
+    """Return the certificates in a PEM file as DER, or a DER file as it is. Raises UsageError.
+
+    What cryptography only warns of is for `laminator.enroll.ek_certificate` to judge.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.utils import CryptographyDeprecationWarning
 
     data = read_limited(path, _MAX_CERTIFICATES)
     if b"-----BEGIN " not in data:
         return (data,)
     try:
-        loaded = x509.load_pem_x509_certificates(data)
+        with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+            loaded = x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise UsageError("file.certificate", f"{shown(path)} holds no certificate") from error
     return tuple(each.public_bytes(Encoding.DER) for each in loaded)

@@ -1,0 +1,56 @@
+"""An endorsement key's certificate, as an authority judges it, and one above it."""
+
+from functools import cache
+
+import ek_pki
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from harnesses.der_mutation import mutate_as_der
+from harnesses.harness import Harness, parsed
+from laminator.enroll.ek_certificate import (
+    VerifiedEkCertificate,
+    certificate_key,
+    parse_certificate,
+    verify_ek_certificate,
+)
+from laminator.enroll.key_templates import EK_ECC_P256, EK_RSA_2048
+from laminator.errors import LaminatorError
+
+
+def check(data: bytes) -> bool:
+    """Nothing but what the manufacturer signed is an EK's certificate, or stands above one."""
+    certificate = parsed(parse_certificate, data)
+    if certificate is None:
+        return False
+    assert certificate.public_bytes(Encoding.DER) == data
+    parsed(lambda _: certificate_key(certificate), data)
+    signed = certificate.tbs_certificate_bytes
+    as_leaf = _verified(certificate, ek_pki.manufacturer().intermediate.certificate)
+    assert as_leaf is None or signed in [real.tbs_certificate_bytes for real in _real()]
+    as_issuer = _verified(_real()[0], certificate)
+    issuer = ek_pki.manufacturer().intermediate.certificate
+    assert as_issuer is None or signed == issuer.tbs_certificate_bytes
+    return as_leaf is not None or as_issuer is not None
+
+
+def seeds() -> list[bytes]:
+    """Return the certificates of both kinds of EK, and of the authority that signed them."""
+    issuer = ek_pki.manufacturer().intermediate.certificate
+    return [each.public_bytes(Encoding.DER) for each in (*_real(), issuer)]
+
+
+def _verified(leaf: x509.Certificate, issuer: x509.Certificate) -> VerifiedEkCertificate | None:
+    trust = ek_pki.manufacturer().trust
+    return parsed(
+        lambda _: verify_ek_certificate(leaf, [issuer], trust, ek_pki.NOW), b"", LaminatorError
+    )
+
+
+@cache
+def _real() -> tuple[x509.Certificate, ...]:
+    keys = [ek_pki.software_ek(each).private.public_key() for each in (EK_ECC_P256, EK_RSA_2048)]
+    return tuple(ek_pki.issue_ek(ek_pki.ek_profile(key)) for key in keys)
+
+
+HARNESS = Harness(check, seeds, mutate_as_der)
