@@ -14,7 +14,6 @@ from enclave_sim.adversary import forged_pki as pki
 from enclave_sim.adversary.forged_tpm import certified, signed
 from enclave_sim.adversary.forged_world import World, attested, end_quote, evidence, world
 from laminator.card import ConceptualMessage
-from laminator.claims import Claims
 from laminator.eventlog import Record
 from laminator.evidence import tpm_structures as structures
 
@@ -105,8 +104,3 @@ def revoking(world_: World, spec: pki.CrlSpec | None = None) -> x509.Certificate
 def endorsed(world_: World, *messages: ConceptualMessage) -> World:
     """Add endorsements to the finished card."""
     return world_._replace(endorsements=(*world_.endorsements, *messages))
-
-
-def of_claims(claims: Claims) -> World:
-    """Return a run of the default machine with these claims: its AK quotes whatever it is told."""
-    return world(claims=claims)
