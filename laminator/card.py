@@ -60,8 +60,8 @@ def parse_card(data: bytes) -> Card:
     fields.take("profile", choice(PROFILE))
     claims_bytes = fields.take("claims", octets(1, MAX_CARD))
     log_bytes = fields.take("log", octets(1, MAX_CARD))
-    evidence = fields.take("evidence", array(_message, least=1, most=MAX_EVIDENCE))
-    endorsements = fields.optional("endorsements", array(_message, most=MAX_ENDORSEMENTS))
+    evidence = fields.take("evidence", array(parse_message, least=1, most=MAX_EVIDENCE))
+    endorsements = fields.optional("endorsements", array(parse_message, most=MAX_ENDORSEMENTS))
     fields.close()
     if endorsements == ():
         raise malformed("card.endorsements", "at least one, or no such field", endorsements)
@@ -85,7 +85,8 @@ def encode_card(card: Card) -> bytes:
     return encoded
 
 
-def _message(value: Value, path: str) -> ConceptualMessage:
+def parse_message(value: Value, path: str) -> ConceptualMessage:
+    """Parse one conceptual message wrapper. Raises MalformedError."""
     match value:
         case (media_type, message):
             media = text(media_type, f"{path}.media-type")

@@ -68,10 +68,10 @@ def parse_claims(data: bytes) -> Claims:
     claims = Claims(
         kind=fields.take("kind", choice(*KINDS)),
         iat=fields.take(_IAT_KEY, uint),
-        run=fields.take("run", _run),
+        run=fields.take("run", parse_run),
         workload=fields.take("workload", _workload),
         log=fields.take("log", _log),
-        evidence=fields.take("evidence", array(_evidence, least=1, most=_MAX_EVIDENCE)),
+        evidence=fields.take("evidence", array(parse_evidence, least=1, most=_MAX_EVIDENCE)),
         isolation=fields.take("isolation", _isolation),
         inputs=fields.take("inputs", named(_artifact, most=_MAX_ARTIFACTS)),
         outputs=fields.take("outputs", named(_artifact, most=_MAX_ARTIFACTS)),
@@ -156,6 +156,40 @@ def parse_property(value: Value, path: str) -> Property:
     return _property(value, path)
 
 
+def parse_run(value: Value, path: str) -> Run:
+    """Parse what `plain_run` writes. Raises MalformedError."""
+    fields = Fields(value, path)
+    run = Run(
+        id=fields.take("id", octets(16, 16)),
+        number=fields.take("number", uint),
+        launch=fields.take("launch", _launch),
+        plan=fields.optional("plan", digest),
+        plan_token=fields.optional("plan-token", _sha256),
+        seed=fields.optional("seed", _seed),
+    )
+    fields.close()
+    return run
+
+
+def plain_evidence(ref: EvidenceRef) -> dict[cbor.Key, Encodable]:
+    """Return `ref` as the map that the claims hold."""
+    plain: dict[cbor.Key, Encodable] = {"kind": ref.kind, "key": ref.key}
+    _put(plain, "vouched-by", ref.vouched_by)
+    return plain
+
+
+def parse_evidence(value: Value, path: str) -> EvidenceRef:
+    """Parse what `plain_evidence` writes. Raises MalformedError."""
+    fields = Fields(value, path)
+    ref = EvidenceRef(
+        kind=fields.take("kind", name),
+        key=fields.take("key", octets(32, 32)),
+        vouched_by=fields.optional("vouched-by", uint),
+    )
+    fields.close()
+    return ref
+
+
 def _plain_claims(claims: Claims) -> dict[cbor.Key, Encodable]:
     plain: dict[cbor.Key, Encodable] = {
         _IAT_KEY: claims.iat,
@@ -164,7 +198,7 @@ def _plain_claims(claims: Claims) -> dict[cbor.Key, Encodable]:
         "run": plain_run(claims.run),
         "workload": _plain_workload(claims.workload),
         "log": claims.log._asdict(),
-        "evidence": tuple(_plain_evidence(ref) for ref in claims.evidence),
+        "evidence": tuple(plain_evidence(ref) for ref in claims.evidence),
         "isolation": plain_isolation(claims.isolation),
         "inputs": {key: plain_artifact(item) for key, item in claims.inputs.items()},
         "outputs": {key: plain_artifact(item) for key, item in claims.outputs.items()},
@@ -185,29 +219,9 @@ def _plain_workload(workload: Workload) -> dict[cbor.Key, Encodable]:
     }
 
 
-def _plain_evidence(ref: EvidenceRef) -> dict[cbor.Key, Encodable]:
-    plain: dict[cbor.Key, Encodable] = {"kind": ref.kind, "key": ref.key}
-    _put(plain, "vouched-by", ref.vouched_by)
-    return plain
-
-
 def _put(plain: dict[cbor.Key, Encodable], key: cbor.Key, value: Encodable) -> None:
     if value is not None:
         plain[key] = value
-
-
-def _run(value: Value, path: str) -> Run:
-    fields = Fields(value, path)
-    run = Run(
-        id=fields.take("id", octets(16, 16)),
-        number=fields.take("number", uint),
-        launch=fields.take("launch", _launch),
-        plan=fields.optional("plan", digest),
-        plan_token=fields.optional("plan-token", _sha256),
-        seed=fields.optional("seed", _seed),
-    )
-    fields.close()
-    return run
 
 
 def _seed(value: Value, path: str) -> Seed:
@@ -221,10 +235,7 @@ def _seed(value: Value, path: str) -> Seed:
 
 def _launch(value: Value, path: str) -> Launch:
     fields = Fields(value, path)
-    launch = Launch(
-        fields.take("type", choice(*LAUNCH_TYPES)),
-        fields.optional("digest", digest),
-    )
+    launch = Launch(fields.take("type", choice(*LAUNCH_TYPES)), fields.optional("digest", digest))
     fields.close()
     if (launch.type == "none") != (launch.digest is None):
         raise MalformedError("launch.digest", "a digest, except for type none", path=path)
@@ -274,17 +285,6 @@ def _log(value: Value, path: str) -> LogSummary:
     summary = LogSummary(fields.take("head", octets(32, 32)), fields.take("records", uint))
     fields.close()
     return summary
-
-
-def _evidence(value: Value, path: str) -> EvidenceRef:
-    fields = Fields(value, path)
-    ref = EvidenceRef(
-        kind=fields.take("kind", name),
-        key=fields.take("key", octets(32, 32)),
-        vouched_by=fields.optional("vouched-by", uint),
-    )
-    fields.close()
-    return ref
 
 
 def _isolation(value: Value, path: str) -> Isolation:

@@ -35,7 +35,6 @@ COVERAGES = ("none", "launch", "boot", "attester")
 AUTHORITIES = ("self-certified", "independent")
 BOUNDS = ("point", "interval")
 CHOOSERS = ("reference", "provider")
-TIMES = ("now", "token")
 
 DEFAULT_CONFIDENCE = 0.9
 """Least confidence of an interval that a bound is judged by, where a rule says none."""
@@ -86,10 +85,7 @@ class PropertyRule(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """An appraisal policy; `maximum_age` in seconds, `coverage_named` whether the file says it.
-
-    `judged_as_of` is "now" or "token": the verdict that decides for a card with a time-stamp.
-    """
+    """An appraisal policy; `maximum_age` in seconds, `coverage_named` whether the file says it."""
 
     name: str = "built-in"
     roots: tuple[str, ...] = HARDWARE_ROOTS
@@ -104,7 +100,6 @@ class Policy(NamedTuple):
     data_chosen_by: str = "reference"
     properties: tuple[PropertyRule, ...] = ()
     artifacts: Mapping[str, Digest] = MappingProxyType({})
-    judged_as_of: str = "now"
 
     def for_lineage(self) -> "Policy":
         """Return the policy for cards that a judged card builds on.
@@ -132,7 +127,7 @@ class Policy(NamedTuple):
 
 BUILT_IN = Policy()
 _OF_EVIDENCE = ("ak.", "tpm.", "run.")
-_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "time.", "plan.")
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "plan.")
 
 
 def load_policy(path: str) -> Policy:
@@ -176,7 +171,6 @@ def _policy(table: Value, name: str) -> Policy:
         data_chosen_by=_or(fields.optional("data-chosen-by", choice(*CHOOSERS)), CHOOSERS[0]),
         properties=_numbered(_or(fields.optional("property", array(_rule)), ())),
         artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
-        judged_as_of=_or(fields.optional("judged-as-of", choice(*TIMES)), TIMES[0]),
     )
     fields.close()
     _check_can_fail(policy)

@@ -109,12 +109,16 @@ def check_references(policy: Policy, findings: Findings) -> Iterator[Check]:
         "interpreter": workload.interpreter.digest,
     }
     for kind in _CODE_REFERENCES:
-        known: frozenset[Digest] = getattr(policy.references, kind)
-        if known:
-            digest = found[kind]
-            verdict = passed if digest in known else failed
-            detail = f"{kind} {digest or 'not proven'}, {len(known)} reference value(s)"
-            yield verdict(f"policy.reference.{kind}", detail)
+        yield from check_reference(policy, kind, found[kind])
+
+
+def check_reference(policy: Policy, kind: str, digest: Digest | None) -> Iterator[Check]:
+    """`policy.reference.<kind>`: `digest` is a reference value, where the policy names some."""
+    known: frozenset[Digest] = getattr(policy.references, kind)
+    if known:
+        verdict = passed if digest in known else failed
+        detail = f"{kind} {digest or 'not proven'}, {len(known)} reference value(s)"
+        yield verdict(f"policy.reference.{kind}", detail)
 
 
 def check_artifacts(policy: Policy, claims: Claims) -> Iterator[Check]:

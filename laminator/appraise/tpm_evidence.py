@@ -9,6 +9,7 @@ from laminator.digest import Digest
 from laminator.errors import MalformedError
 from laminator.evidence.tpm import (
     TPM_KIND,
+    Expected,
     ParsedTpm,
     expect,
     parse_tpm_evidence,
@@ -55,11 +56,15 @@ def appraise(card: Card, index: int, setting: Setting) -> Findings:
         evidence = parse_tpm_evidence(card.evidence[index].value)
     except MalformedError as error:
         return Findings((failed("tpm.parse", error.message),), REQUIRED)
+    reference = card.claims.evidence[index]
+    return judge(evidence, expect(card, reference, None, setting.log_head), setting)
+
+
+def judge(evidence: ParsedTpm, expected: Expected, setting: Setting) -> Findings:
+    """Judge the attestation key, then what it signed against what is `expected` of it."""
     ak = _appraise_ak(evidence, setting)
     endorsed = None if ak.verified is None else ak.verified.counter_name
-    reference = card.claims.evidence[index]
-    expected = expect(card, reference, endorsed, setting.log_head)
-    quotes = verify_tpm_evidence(evidence, expected)
+    quotes = verify_tpm_evidence(evidence, expected._replace(endorsed_counter=endorsed))
     checks = (passed("tpm.parse", "well-formed TPM structures"), *ak.checks, *quotes.checks)
     counter_attest = evidence.counter.message
     if ak.verified is None or quotes.verified is None:

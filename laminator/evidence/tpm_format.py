@@ -8,13 +8,20 @@ The message's value is deterministic CBOR::
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from laminator import cbor
 from laminator.card import Card
 from laminator.cbor import Value
-from laminator.claims import EvidenceRef, Launch
-from laminator.eventlog import START_QUOTE_RECORDS, replay, start_binding, start_quote_binding
+from laminator.claims import EvidenceRef, Launch, Run
+from laminator.eventlog import (
+    START_QUOTE_RECORDS,
+    Record,
+    replay,
+    start_binding,
+    start_quote_binding,
+)
 from laminator.evidence.tpm_key import PublicKey, public_key
 from laminator.evidence.tpm_structures import (
     MAX_STRUCTURE,
@@ -119,6 +126,18 @@ class Expected(NamedTuple):
         return self.launch.type.startswith(_DRTM)
 
 
+class Attested(NamedTuple):
+    """A run as evidence has to cover it: `binding` is what the end quote signs, 32 bytes.
+
+    `log` are the run's records, the first two of them before the start quote.
+    """
+
+    run: Run
+    nonce: bytes | None
+    binding: bytes
+    log: Sequence[Record]
+
+
 def expect(
     card: Card,
     reference: EvidenceRef,
@@ -129,18 +148,26 @@ def expect(
 
     `end_head` is the replay of the card's log where the caller has it already.
     """
-    claims = card.claims
-    start_head = replay(card.log[:START_QUOTE_RECORDS])
+    attested = Attested(card.claims.run, card.claims.nonce, card.id, card.log)
+    return expect_attested(attested, reference, end_head)._replace(
+        endorsed_counter=endorsed_counter
+    )
+
+
+def expect_attested(
+    attested: Attested, reference: EvidenceRef, end_head: bytes | None = None
+) -> Expected:
+    """Return what `attested` requires of its evidence, before a counter is endorsed."""
+    start_head = replay(attested.log[:START_QUOTE_RECORDS])
     return Expected(
         reference=reference,
-        counter_binding=start_binding(claims.run, claims.nonce),
+        counter_binding=start_binding(attested.run, attested.nonce),
         start_binding=start_quote_binding(start_head),
-        end_binding=card.id,
+        end_binding=attested.binding,
         start_head=start_head,
-        end_head=replay(card.log) if end_head is None else end_head,
-        launch=claims.run.launch,
-        run_number=claims.run.number,
-        endorsed_counter=endorsed_counter,
+        end_head=replay(attested.log) if end_head is None else end_head,
+        launch=attested.run.launch,
+        run_number=attested.run.number,
     )
 
 

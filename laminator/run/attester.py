@@ -7,28 +7,21 @@ own, 125 for a failure of ours, 128 + N for a signal.
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import cast
 
 from laminator.errors import LaminatorError, MalformedError
 from laminator.report.text import safe_message
 from laminator.run import request as request_format
 from laminator.run import setup as setup_format
-from laminator.run.entry import SIGNALS
 from laminator.run.ledger import RunRecord
-from laminator.run.outcome import (
-    FAILURE_STATUS,
-    InterruptedRunError,
-    Outcome,
-    failed,
-    interrupted,
-)
+from laminator.run.outcome import ENDINGS, FAILURE_STATUS, Outcome, card_written, outcome_of
 from laminator.run.request import RunRequest, parse_request
 from laminator.run.sandbox import make_undumpable
 from laminator.run.setup import Setup, parse_setup
+from laminator.run.signals import listen
 
 SETUP_VARIABLE = "LAMINATOR_SETUP_FD"
 REQUEST_VARIABLE = "LAMINATOR_REQUEST_FD"
@@ -46,30 +39,24 @@ def main() -> int:
     sys.excepthook = _crash
     make_undumpable()
     try:
-        for number in SIGNALS:
-            signal.signal(number, _interrupt)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        listen()
         setup = parse_setup(_read(SETUP_VARIABLE, setup_format.MAX_BYTES))
         request = parse_request(_read(REQUEST_VARIABLE, request_format.MAX_BYTES))
         record = RunRecord(request.ledger, ticket=request.ticket, card=request.card)
-    except InterruptedRunError as error:
-        return _said(interrupted(error.signal), 0)
-    except LaminatorError as error:
-        return _said(failed(error.message), 0)
+    except ENDINGS as error:
+        return _said(outcome_of(error), None)
     outcome = attest(setup, request, record)
-    return _said(outcome, record.number)
+    return _said(outcome, record)
 
 
 def attest(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
     """Do the request's work and log how it ended."""
     try:
         outcome = _work(request.verb)(setup, request, record)
-    except InterruptedRunError as error:
-        outcome = interrupted(error.signal)
-    except LaminatorError as error:
-        outcome = failed(error.message)
-    except OSError as error:
-        outcome = failed(f"the system refused: {error.strerror} {error.filename or ''}".strip())
+    except ENDINGS as error:
+        outcome = outcome_of(error)
+        if record.card_id:  # it is in its place, whatever the clean-up met
+            outcome = card_written(record.card_id)._replace(message=outcome.message)
     try:
         record.ended(outcome)
     except LaminatorError as error:
@@ -82,12 +69,22 @@ def _work(verb: str) -> Work:
     return cast("Work", importlib.import_module(VERBS[verb]).work)
 
 
-def _said(outcome: Outcome, number: int) -> int:
+def _said(outcome: Outcome, record: RunRecord | None) -> int:
     if outcome.message:
-        spent = f" (run number {number} is spent)" if number else ""
-        sys.stderr.write(f"laminator: {safe_message(outcome.message)}{spent}\n")
+        sys.stderr.write(f"laminator: {safe_message(outcome.message + _spent(record))}\n")
         sys.stderr.flush()
     return outcome.status
+
+
+def _spent(record: RunRecord | None) -> str:
+    if record is None or not record.number:
+        return ""
+    spent = f"run number {record.number} is spent"
+    if record.failure is not None:
+        return f" ({spent}; its failure record: {record.failure.path})"
+    if record.unrecorded:
+        return f" ({spent}, without a failure record: {record.unrecorded})"
+    return f" ({spent})"
 
 
 def _read(variable: str, limit: int) -> bytes:
@@ -105,9 +102,3 @@ def _crash(
     sys.__excepthook__(kind, error, traceback)
     sys.stderr.flush()
     os._exit(FAILURE_STATUS)
-
-
-def _interrupt(number: int, _: FrameType | None) -> None:
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # once: what follows is cleaning up
-    raise InterruptedRunError(number)

@@ -110,14 +110,14 @@ def parse_evaluation(options: Mapping[str, Value]) -> Evaluation:
 
 
 def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
-    """Measure the model and write the card. Raises LaminatorError; no card is written then."""
+    """Measure the model and write the card. Raises ENDINGS; no card is written then."""
     evaluation = parse_evaluation(request.options)
     _check_inputs(request, evaluation)
     types = {MODEL: "model", evaluation.data: "dataset", LABELS: "dataset"}
     with begin_run(setup, request, record, types) as started:
         properties = measure_model(started, evaluation)
         sealed = finish_run(started, properties, {})
-    write_card(sealed, Path(request.card))
+        write_card(started, sealed)
     return card_written(sealed.id)
 
 

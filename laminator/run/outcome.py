@@ -3,12 +3,14 @@
 import signal
 from typing import NamedTuple
 
+from laminator.errors import LaminatorError, UsageError
+
 FAILURE_STATUS = 125
 _SIGNAL_BASE = 128
 
 
 class Outcome(NamedTuple):
-    """`word` is card, workload-failed, failed, interrupted or died; `id` the card's, if any."""
+    """`word` is card, one of `laminator.failure.OUTCOMES`, or died; `id` the card's, if any."""
 
     word: str
     status: int
@@ -24,6 +26,36 @@ class InterruptedRunError(Exception):
         self.signal = number
 
 
+class WorkloadFailedError(Exception):
+    """The workload ended with another status than 0; `status` is 128 + N for a signal N."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+ENDINGS = (InterruptedRunError, WorkloadFailedError, LaminatorError, OSError)
+"""What a run without a card ends with."""
+
+
+def outcome_of(ending: Exception) -> Outcome:
+    """Return the outcome of a run that one of ENDINGS ended."""
+    match ending:
+        case InterruptedRunError():
+            return interrupted(ending.signal)
+        case WorkloadFailedError():
+            return workload_failed(ending.status)
+        case UsageError():
+            return Outcome("refused", FAILURE_STATUS, ending.message)
+        case LaminatorError():
+            return failed(ending.message)
+        case OSError():
+            about = f"{ending.strerror} {ending.filename or ''}".strip()
+            return failed(f"the system refused: {about}")
+        case _:
+            raise ending
+
+
 def card_written(card_id: bytes) -> Outcome:
     """Return the outcome of a run whose card is written."""
     return Outcome("card", 0, id=card_id)
@@ -35,7 +67,7 @@ def workload_failed(status: int) -> Outcome:
 
 
 def failed(message: str) -> Outcome:
-    """Return the outcome of a failure of ours, or of a refusal."""
+    """Return the outcome of a failure of ours."""
     return Outcome("failed", FAILURE_STATUS, message)
 
 

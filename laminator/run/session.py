@@ -3,7 +3,7 @@
     with begin_run(setup, request, record) as started:   # number, start quote, code, inputs, begin
         ...                                              # the verb's own work
         sealed = finish_run(started, properties, outputs)  # log, claims, binding, end quote
-    write_card(sealed, path)
+        write_card(started, sealed)
 
 Each step's value is frozen and feeds the next. What the verb adds between is its business; what
 the card says of code, inputs and isolation is settled before the work begins.
@@ -20,7 +20,8 @@ from laminator.attest.tpm import SignedAttest
 from laminator.card import MAX_CARD, Card, binding, encode_card, parse_card
 from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
 from laminator.claims_codec import encode_claims
-from laminator.errors import MachineError, MalformedError, UsageError, shown
+from laminator.digest import Digest
+from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError, shown
 from laminator.eventlog import (
     artifact_records,
     begin_record,
@@ -31,6 +32,7 @@ from laminator.eventlog import (
     replay,
 )
 from laminator.evidence.tpm_format import TPM_KIND
+from laminator.failure import FailureRecord
 from laminator.measure.files import measure_path
 from laminator.run.atomic import File, write_together
 from laminator.run.attestation import (
@@ -46,13 +48,16 @@ from laminator.run.bubblewrap import bubblewrap
 from laminator.run.check_request import check_request
 from laminator.run.code import MeasuredCode, measure_code
 from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
+from laminator.run.failing import sign_failure, write_failure
 from laminator.run.ledger import RunRecord
 from laminator.run.log import RunLog
+from laminator.run.outcome import ENDINGS, outcome_of
 from laminator.run.private_copy import copy_measured, private_place
 from laminator.run.progress import size_text, tell
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
+from laminator.run.signals import held_back, stop_listening
 
 _DECLARER = "provider"
 _ON_DISK = 1 << 60
@@ -77,6 +82,7 @@ class Opened(NamedTuple):
     spent: SpentNumber
     log: RunLog
     quote: SignedAttest
+    record: RunRecord
 
 
 class StartedRun(NamedTuple):
@@ -131,12 +137,11 @@ def begin_run(
         place = stack.enter_context(private_place(_place_size(request)))
         outputs = stack.enter_context(private_place(_ON_DISK)) if request.outputs else place
         attestation = stack.enter_context(open_attestation(setup, request.key, request.label))
-        spent = spend_number(attestation, request.nonce, plan)
-        record.started(spent.run.id, spent.run.number)
-        size = _place_size(request)
-        tell(f"run number {spent.run.number}: measuring the code and {size_text(size)} of inputs")
-        log, quote = open_log(attestation, spent, request.nonce)
-        opened = Opened(request, attestation, spent, log, quote)
+        with held_back():
+            opened = _open_run(request, attestation, plan, record)
+            stack.enter_context(_recording_failures(opened))
+        size, log = _place_size(request), opened.log
+        tell(f"run number {record.number}: measuring the code and {size_text(size)} of inputs")
         code = measure_code(request, place, log, sandbox)
         in_force = isolation(sandbox, network=request.network)
         log.append(isolation_record(in_force))
@@ -174,15 +179,22 @@ def finish_run(
     return SealedCard(content, card_id, private)
 
 
-def write_card(sealed: SealedCard, path: Path) -> None:
-    """Write the card and its private file, complete or not at all. Raises MachineError."""
+def write_card(started: StartedRun, sealed: SealedCard) -> None:
+    """Write the card and its private file, complete or not at all. Raises MachineError.
+
+    No signal ends the run from here on, so that it has either a card or a failure record.
+    """
+    stop_listening()
+    path = Path(started.request.card)
     private = path.with_name(path.name + PRIVATE_SUFFIX)
     card = File(path, sealed.content, _CARD_MODE)
     if sealed.private is None:
         write_together([card])
-        private.unlink(missing_ok=True)
     else:
         write_together([File(private, sealed.private, _PRIVATE_MODE), card])
+    started.opened.record.card_id = sealed.id
+    if sealed.private is None:
+        private.unlink(missing_ok=True)
 
 
 def artifact_type(event: str, name: str) -> str:
@@ -197,6 +209,40 @@ def declared_properties(request: RunRequest) -> tuple[Property, ...]:
     return tuple(
         Property(name, value, "declared", _DECLARER) for name, value in request.declares.items()
     )
+
+
+def _open_run(
+    request: RunRequest, attestation: Attestation, plan: Digest | None, record: RunRecord
+) -> Opened:
+    """Spend a number and write the log's first records. Raises MachineError."""
+    spent = spend_number(attestation, request.nonce, plan)
+    record.started(spent.run.id, spent.run.number, attestation.key)
+    log, quote = open_log(attestation, spent, request.nonce)
+    return Opened(request, attestation, spent, log, quote, record)
+
+
+@contextmanager
+def _recording_failures(opened: Opened) -> Iterator[None]:
+    """Have the failure of a run that ends without a card signed and written down.
+
+    What hinders that is noted, and never hides what the run ended with.
+    """
+    try:
+        yield
+    except ENDINGS as ending:
+        record = opened.record
+        if record.failures is not None and not record.card_id:
+            try:
+                signed = _sign_failure(opened, outcome_of(ending).word)
+                record.failure = write_failure(signed, record.failures)
+            except (LaminatorError, OSError) as error:
+                record.unrecorded = outcome_of(error).message
+        raise
+
+
+def _sign_failure(opened: Opened, outcome: str) -> FailureRecord:
+    attestation, spent, start = opened.attestation, opened.spent, opened.quote
+    return sign_failure(attestation, spent, start, nonce=opened.request.nonce, outcome=outcome)
 
 
 def _claims(

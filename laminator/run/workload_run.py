@@ -1,10 +1,8 @@
 """`laminator run` inside the attester: the provider's program, measured from start to card."""
 
-from pathlib import Path
-
 from laminator.run.launch import collect_outputs, plan_workload, run_workload
 from laminator.run.ledger import RunRecord
-from laminator.run.outcome import Outcome, card_written, workload_failed
+from laminator.run.outcome import Outcome, WorkloadFailedError, card_written
 from laminator.run.progress import tell
 from laminator.run.request import RunRequest
 from laminator.run.session import begin_run, finish_run, write_card
@@ -12,14 +10,14 @@ from laminator.run.setup import Setup
 
 
 def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
-    """Run the workload and write its card. Raises LaminatorError; no card is written then."""
+    """Run the workload and write its card. Raises ENDINGS; no card is written then."""
     with begin_run(setup, request, record) as started:
         plan = plan_workload(started)
         ended = run_workload(started, plan)
         if ended.status.code != 0:
-            return workload_failed(ended.status.code)
+            raise WorkloadFailedError(ended.status.code)
         tell(f"measuring {len(plan.collected)} outputs")
         outputs = collect_outputs(plan)
         sealed = finish_run(started, ended.reports, outputs)
-    write_card(sealed, Path(request.card))
+        write_card(started, sealed)
     return card_written(sealed.id)

@@ -173,20 +173,20 @@ def test_lineage_from_training_to_evaluation(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words", "said"),
+    ("change", "words", "said", "outcome"),
     [
-        ({"code.py": "raise SystemExit(3)"}, (), "ended with exit status 3"),
-        ({"code.py": GUESS.replace("< model", "< 'x'")}, (), "ended with exit status 1"),
-        ({"code.py": CONSTANT.replace("1.0", "float('nan')")}, (), "must be finite"),
-        ({"code.py": GUESS.replace('"no", ', "")}, (), "CLASSES must hold"),
-        ({"test.csv": "x,label\n1\n"}, (), "row 1 has 1 cells"),
-        ({"test.csv": "x,label\n"}, (), "no rows"),
-        ({}, ("--labels=nothing",), "no column 'nothing'"),
-        ({}, ("--sensitive=label",), "the labels' column"),
+        ({"code.py": "raise SystemExit(3)"}, (), "ended with exit status 3", "refused"),
+        ({"code.py": GUESS.replace("< model", "< 'x'")}, (), "ended with exit status 1", "refused"),
+        ({"code.py": CONSTANT.replace("1.0", "float('nan')")}, (), "must be finite", "failed"),
+        ({"code.py": GUESS.replace('"no", ', "")}, (), "CLASSES must hold", "failed"),
+        ({"test.csv": "x,label\n1\n"}, (), "row 1 has 1 cells", "failed"),
+        ({"test.csv": "x,label\n"}, (), "no rows", "failed"),
+        ({}, ("--labels=nothing",), "no column 'nothing'", "refused"),
+        ({}, ("--sensitive=label",), "the labels' column", "refused"),
     ],
 )
 def test_failures_leave_no_card(
-    lab: Lab, change: dict[str, str], words: tuple[str, ...], said: str
+    lab: Lab, change: dict[str, str], words: tuple[str, ...], said: str, outcome: str
 ) -> None:
     for path, content in change.items():
         lab.write(path, content)
@@ -195,7 +195,7 @@ def test_failures_leave_no_card(
     assert said in ran.stderr
     assert "is spent" in ran.stderr
     assert not lab.has_card
-    assert lab.ledger()[-1]["outcome"] == "failed"
+    assert lab.ledger()[-1]["outcome"] == outcome
 
 
 @pytest.mark.parametrize(

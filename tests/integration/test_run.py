@@ -258,7 +258,7 @@ def test_a_missing_output_gets_no_card(shop: Workshop) -> None:
     assert ran.status == 125
     assert "did not write the output model" in ran.stderr
     assert not shop.has_card
-    assert shop.ledger()[-1]["outcome"] == "failed"
+    assert shop.ledger()[-1]["outcome"] == "refused"
 
 
 @pytest.mark.parametrize(
