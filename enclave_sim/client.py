@@ -4,12 +4,12 @@ import os
 import sys
 from pathlib import Path
 
-from enclave_sim.folder import Folder
+from enclave_sim.folder import Folder, open_folder
 from enclave_sim.machine import Machine, create, is_running, start
 from laminator.errors import UsageError
 from laminator.report.text import safe
 
-__all__ = ["default_folder", "ensure"]
+__all__ = ["default_folder", "ensure", "ensure_made"]
 
 
 def default_folder() -> Path:
@@ -35,10 +35,20 @@ def ensure(path: Path | None) -> Machine:
         deeds.append("started")
     machine = start(place)
     if deeds:
-        where = safe(str(place))
-        said = " and ".join(deeds)
-        print(f"laminator: {said} the simulated machine in {where}", file=sys.stderr)  # noqa: T201
+        _say(" and ".join(deeds), place)
     return machine
+
+
+def ensure_made(path: Path | None) -> Folder:
+    """Return the machine in `path` (default: the user's), made on demand and left off.
+
+    Says so in one line on stderr. Raises as `ensure`.
+    """
+    place = default_folder() if path is None else path
+    if not Folder(place.absolute()).is_complete:
+        _make(place)
+        _say("made", place)
+    return open_folder(place)
 
 
 def _make(place: Path) -> None:
@@ -47,3 +57,7 @@ def _make(place: Path) -> None:
     except UsageError:
         if not Folder(place.absolute()).is_complete:  # else another process was faster
             raise
+
+
+def _say(deeds: str, place: Path) -> None:
+    print(f"laminator: {deeds} the simulated machine in {safe(str(place))}", file=sys.stderr)  # noqa: T201

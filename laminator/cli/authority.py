@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laminator.cli.enrolment_output import Outcome, add_json, beside, conclude, write_output
+from laminator.cli.outcome import Outcome, add_json, beside, conclude, write_output
 from laminator.cli.passphrase import add_passphrase, read_passphrase
 from laminator.enroll.certificate_files import read_certificates
 from laminator.enroll.places import own_authority

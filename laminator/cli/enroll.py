@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laminator.cli.enrolment_output import Outcome, add_json, beside, conclude, write_output
+from laminator.cli.outcome import Outcome, add_json, beside, conclude, write_output
 from laminator.enroll.certificate_files import read_certificates, read_limited
 from laminator.enroll.places import ak_folder, certificate_folder
 from laminator.errors import MachineError, UsageError, shown

@@ -59,6 +59,7 @@ VERBS = {
     "policy": Verb("laminator.cli.policy", "explain an appraisal policy in sentences"),
     "trust": Verb("laminator.cli.trust", "add trust anchors, or list them"),
     "nonce": Verb("laminator.cli.nonce", "issue nonces, each for one card, or list them"),
+    "timestamp": Verb("laminator.cli.timestamp", "have a card or a plan time-stamped"),
     "reference": Verb("laminator.cli.reference", "compute reference values"),
     "enroll": Verb("laminator.cli.enroll", "get a certificate for this machine's attestation key"),
     "authority": Verb("laminator.cli.authority", "certify attestation keys of other machines"),

@@ -11,11 +11,15 @@ from laminator.errors import MachineError, shown
 
 
 class File(NamedTuple):
-    """A file to write: its place, its whole content, its permissions."""
+    """A file to write: its place, its whole content, its permissions.
+
+    The umask takes from the permissions, unless they are `exact`.
+    """
 
     path: Path
     content: bytes
     mode: int
+    exact: bool = False
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int) -> None:
@@ -49,6 +53,8 @@ def _write(path: Path, file: File) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(path, flags, file.mode)
     with os.fdopen(descriptor, "wb") as stream:
+        if file.exact:
+            os.fchmod(descriptor, file.mode)
         stream.write(file.content)
         stream.flush()
         os.fsync(stream.fileno())

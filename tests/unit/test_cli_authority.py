@@ -14,8 +14,8 @@ from enrolment import PASSPHRASE, Ran, laminator
 
 import laminator as laminator_
 from laminator.cli.authority import _REASONS
-from laminator.cli.enrolment_output import _WAYS_OUT
 from laminator.cli.main import build_parser
+from laminator.cli.outcome import _WAYS_OUT
 from laminator.enroll.authority_folder import AuthorityFolder
 from laminator.enroll.exchange import encode_request, encode_response, parse_grant, parse_request
 from laminator.enroll.issuance import REASONS
@@ -308,7 +308,8 @@ def test_a_refusal_is_told_to_people_and_programs(office: Office) -> None:
 
 @pytest.mark.parametrize("code", _WAYS_OUT)
 def test_a_way_out_is_for_a_real_refusal(code: str) -> None:
-    sources = (Path(laminator_.__file__).parent / "enroll").glob("*.py")
+    package = Path(laminator_.__file__).parent
+    sources = [*(package / "enroll").glob("*.py"), package / "cli" / "timestamp.py"]
     assert any(f'"{code}"' in path.read_text(encoding="utf-8") for path in sources)
 
 

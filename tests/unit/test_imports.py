@@ -40,6 +40,7 @@ PROVER = (
     "laminator.measure",
     "laminator.run",
     "laminator.properties",
+    "laminator.timestamp",
     "laminator.workload",
 )
 POLICY = f"""\

@@ -1,4 +1,4 @@
-"""How the verbs of enrolment end: files written whole, the next command, refusals with codes."""
+"""How a step ends that works on files: written whole, the next command, refusals with codes."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from laminator.enroll.refusal import EnrolmentRefusedError
 from laminator.errors import MalformedError
 from laminator.report.text import safe_message
 from laminator.run.atomic import write_atomically
+from laminator.timestamp.refusal import TimestampRefusedError
 
 REFUSED_STATUS = 1
 
@@ -22,6 +23,8 @@ _WAYS_OUT = {
     "response.expired": _ANOTHER,
     "response.secret": _ANOTHER,
     "response.unknown": _ANOTHER,
+    "timestamp.trust": "pin the authority's root: laminator trust --trust DIR add --kind tsa "
+    "ROOT.pem; put a current CRL of each authority above the signer into DIR/crls",
 }
 
 
@@ -37,7 +40,7 @@ def conclude(args: argparse.Namespace, verb: str, work: Callable[[], Outcome]) -
     """Do the work and print its outcome; a refusal or malformed file is status 1, with its code."""
     try:
         outcome = work()
-    except (EnrolmentRefusedError, MalformedError) as error:
+    except (EnrolmentRefusedError, TimestampRefusedError, MalformedError) as error:
         if args.json:
             refusal = {"code": error.code, "message": error.message}
             print(json.dumps({"refused": refusal}))
