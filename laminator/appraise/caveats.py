@@ -1,7 +1,8 @@
 """What a result does not prove, in words: as much part of it as its verdict."""
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.policy import Policy
@@ -16,6 +17,9 @@ from laminator.appraise.result import (
 from laminator.appraise.rules import selects
 from laminator.card import Card
 from laminator.claims import Claims, Isolation, Property
+
+if TYPE_CHECKING:
+    from laminator.appraise.timestamps import VerifiedTime
 
 MAX_INHERITED = 3
 
@@ -43,6 +47,12 @@ SENTENCES = {
     "measured: the entry script's digest does not fix what ran.",
     "time.declared": "The time in the card is the host's clock, declared and not proven; that the "
     "card existed at any time in the past is not proven.",
+    "time.stamped": "A time-stamp proves that the card existed at {time}, not when it was made: "
+    "the time in the card is the host's clock, declared.",
+    "time.simulated": "The time-stamp is of a simulated authority: whoever owns its machine can "
+    "make any.",
+    "time.judged-then": "The verdict is as of {time}: what expired or was superseded since does "
+    "not count against the card.",
     "freshness.no-nonce": "No nonce of the verifier was checked: the card may be older than it "
     "says.",
     "plan.declared": "The plan's digest is in the card, but no trusted time-stamp shows that the "
@@ -75,11 +85,13 @@ SENTENCES = {
 
 
 class Appraised(NamedTuple):
-    """A card with what was found of it."""
+    """A card with what was found of it, judged at the time `at`; `proven` is by its own token."""
 
     card: Card
     trust: Trust
     checks: tuple[Check, ...]
+    at: dt.datetime
+    proven: "VerifiedTime | None" = None
 
 
 def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
@@ -88,13 +100,13 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
     return (
         *trust_caveats(appraised.trust),
         _caveat("code.imports-not-measured"),
-        *_time(claims, appraised.checks),
+        *_time(appraised),
         _caveat("runs.one-machine", number=claims.run.number),
         *_isolation(claims.isolation),
         *_statements(claims),
         *_data(claims, policy),
         *_lineage(claims, appraised.checks),
-        *_more(appraised.card, appraised.checks),
+        *_more(appraised.card),
     )
 
 
@@ -112,8 +124,12 @@ def trust_caveats(trust: Trust) -> Iterator[Caveat]:
         yield _caveat("authority.self-certified")
 
 
-def _time(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
-    yield _caveat("time.declared")
+def _time(appraised: Appraised) -> Iterator[Caveat]:
+    claims, checks, proven = appraised.card.claims, appraised.checks, appraised.proven
+    if proven is None:
+        yield _caveat("time.declared")
+    else:
+        yield from _proven_time(proven, appraised.at)
     if not any(check.id == "claims.nonce" and check.verdict == PASS for check in checks):
         yield _caveat("freshness.no-nonce")
     yield from _plan(claims, checks)
@@ -126,6 +142,15 @@ def _plan(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
         yield _caveat("plan.declared")
     yield _caveat("plan.other-work")
     yield _caveat("plan.after-the-data")
+
+
+def _proven_time(proven: "VerifiedTime", at: dt.datetime) -> Iterator[Caveat]:
+    time = proven.time.isoformat()
+    yield _caveat("time.stamped", time=time)
+    if proven.simulated:
+        yield _caveat("time.simulated")
+    if at == proven.time:
+        yield _caveat("time.judged-then", time=time)
 
 
 def _isolation(isolation: Isolation) -> Iterator[Caveat]:
@@ -192,8 +217,17 @@ def _lineage(claims: Claims, checks: tuple[Check, ...]) -> Iterator[Caveat]:
         yield _caveat("lineage.not-checked", names=", ".join(names))
 
 
-def _more(card: Card, checks: tuple[Check, ...]) -> Iterator[Caveat]:
+def _more(card: Card) -> Iterator[Caveat]:
     if len(card.evidence) > 1:
         yield _caveat("evidence.co-location")
-    if any(check.id == "card.endorsements" for check in checks):
+    if unknown_endorsements(card):
         yield _caveat("endorsements.not-checked")
+
+
+def unknown_endorsements(card: Card) -> int:
+    """Return how many endorsements of `card` are of kinds that nothing here understands."""
+    if not card.endorsements:
+        return 0
+    from laminator.endorsements import endorsements_of
+
+    return endorsements_of(card).others

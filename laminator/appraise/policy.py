@@ -35,6 +35,7 @@ COVERAGES = ("none", "launch", "boot", "attester")
 AUTHORITIES = ("self-certified", "independent")
 BOUNDS = ("point", "interval")
 CHOOSERS = ("reference", "provider")
+TIMES = ("now", "token")
 
 DEFAULT_CONFIDENCE = 0.9
 """Least confidence of an interval that a bound is judged by, where a rule says none."""
@@ -85,7 +86,10 @@ class PropertyRule(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """An appraisal policy; `maximum_age` in seconds, `coverage_named` whether the file says it."""
+    """An appraisal policy; `maximum_age` in seconds, `coverage_named` whether the file says it.
+
+    `judged_as_of` is "now" or "token": the verdict that decides for a card with a time-stamp.
+    """
 
     name: str = "built-in"
     roots: tuple[str, ...] = HARDWARE_ROOTS
@@ -100,6 +104,7 @@ class Policy(NamedTuple):
     data_chosen_by: str = "reference"
     properties: tuple[PropertyRule, ...] = ()
     artifacts: Mapping[str, Digest] = MappingProxyType({})
+    judged_as_of: str = "now"
 
     def for_lineage(self) -> "Policy":
         """Return the policy for cards that a judged card builds on.
@@ -127,7 +132,7 @@ class Policy(NamedTuple):
 
 BUILT_IN = Policy()
 _OF_EVIDENCE = ("ak.", "tpm.", "run.")
-_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "plan.")
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "time.", "plan.")
 
 
 def load_policy(path: str) -> Policy:
@@ -171,6 +176,7 @@ def _policy(table: Value, name: str) -> Policy:
         data_chosen_by=_or(fields.optional("data-chosen-by", choice(*CHOOSERS)), CHOOSERS[0]),
         properties=_numbered(_or(fields.optional("property", array(_rule)), ())),
         artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
+        judged_as_of=_or(fields.optional("judged-as-of", choice(*TIMES)), TIMES[0]),
     )
     fields.close()
     _check_can_fail(policy)
