@@ -11,6 +11,7 @@ NAMES = (
     "claims",
     "dataset",
     "ek_certificate",
+    "endorsements",
     "exchange",
     "log",
     "nonce",

@@ -2,9 +2,12 @@
 
 import json
 from functools import cache
+from typing import Any
+
+import jsonschema
 
 from enclave_sim.adversary import forged_world
-from harnesses.harness import Harness, parsed
+from harnesses.harness import ROOT, Harness, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.appraise.policy import Policy, parse_policy
 from laminator.claims_codec import encode_claims, parse_claims
@@ -36,7 +39,7 @@ _OF_THE_TPM = ("tpm.", "ak.", "run.counter.", "evidence.")
 
 
 def check(data: bytes) -> bool:
-    """Whatever the claims, there is a result, and the TPM's own checks hold."""
+    """Whatever the claims, there is a result as documented, and the TPM's own checks hold."""
     claims = parsed(parse_claims, data)
     if claims is None:
         return False
@@ -47,7 +50,8 @@ def check(data: bytes) -> bool:
         failed = [each.id for each in result.checks if each.verdict == "fail"]
         assert not [id_ for id_ in failed if id_.startswith(_OF_THE_TPM)]
         assert result.accepted == (not result.failures())
-        assert json.dumps(result.to_json(), allow_nan=False)
+        plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+        _validator().validate({"results": [plain]})
         text = result_text(result, "fuzz.card")
         assert all(line.isprintable() for line in text.split("\n"))
         accepted = accepted or result.accepted
@@ -63,6 +67,12 @@ def seeds() -> list[bytes]:
 @cache
 def _rules() -> Policy:
     return parse_policy(RULES, name="fuzz")
+
+
+@cache
+def _validator() -> Any:
+    schema = json.loads((ROOT / "docs/verification-result.schema.json").read_bytes())
+    return jsonschema.Draft202012Validator(schema)
 
 
 HARNESS = Harness(check, seeds, mutate_as_cbor)
