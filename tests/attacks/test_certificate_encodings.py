@@ -15,7 +15,9 @@ from enclave_sim.adversary import forged_pki as pki
 from enclave_sim.adversary.forged_der import Edit, content, elements, tlv
 from enclave_sim.adversary.forged_tpm import machine
 from enclave_sim.adversary.forged_world import World, claims, failures, judge, world
+from laminator import cbor
 from laminator.evidence import tpm_structures as structures
+from laminator.evidence.ak_extension import AK_EXTENSION_OID
 
 SPKI = 6
 EC_KEY = bytes.fromhex("06072a8648ce3d0201")
@@ -114,6 +116,40 @@ def with_critical(flag: bytes) -> Edit:
 @pytest.mark.parametrize("flag", [b"\0", b"\1", b""], ids=["no", "one", "empty"])
 def test_a_critical_flag_that_der_does_not_write(flag: bytes) -> None:
     assert found_in("leaf", with_critical(flag)) == {"ak.certificate"}
+
+
+def named(counter: bytes, anchor: str = "simulated") -> bytes:
+    return cbor.encode({"anchor": anchor, "counter": counter})
+
+
+COUNTER = structures.name(machine().counter)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        named(COUNTER) + b"\0",
+        named(COUNTER[:-1]),
+        named(COUNTER + bytes(17)),
+        named(COUNTER, "certified"),
+        named(COUNTER, "none"),
+        cbor.encode({"counter": COUNTER}),
+        cbor.encode({"anchor": "simulated"}),
+        cbor.encode({"anchor": "simulated", "counter": COUNTER, "coverage": "attester"}),
+        b"\xb8\x02" + named(COUNTER)[1:],
+        b"\xbf" + named(COUNTER)[1:] + b"\xff",
+        b"",
+    ],
+    ids=[
+        *("trailing", "short Name", "long Name", "unknown kind", "no kind", "without a kind"),
+        *("without a counter", "more than is asked", "longer head", "indefinite", "empty"),
+    ],
+)
+def test_the_counters_extension_in_another_form(value: bytes) -> None:
+    oid = x509.ObjectIdentifier(AK_EXTENSION_OID)
+    extra = (x509.UnrecognizedExtension(oid, value), False)
+    lie = deviations.helped_by_the_authority(honest(), extras=(extra,))
+    assert failures(judge(lie)) == {"ak.extension"}
 
 
 # The certificate as a whole.

@@ -4,6 +4,7 @@ What cryptography and OpenSSL let pass is pinned here, so that an upgrade that l
 """
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 import pytest
 from cryptography import x509
@@ -19,6 +20,7 @@ from enclave_sim.adversary.forged_world import (
     claims,
     failures,
     judge,
+    verdict_of,
     world,
 )
 from laminator.card import encode_card, timestamp_message
@@ -78,6 +80,22 @@ def test_a_time_stamp_covers_one_signature_of_the_pair_alone(which: Which) -> No
         made, which, ecdsa(lambda r, s: (octets(r), octets(P256_ORDER - s)))
     )
     assert timestamp_message(card(other)) != timestamp_message(card(made))
+
+
+def test_a_card_and_its_copy_with_the_other_signature_are_one_parent() -> None:
+    parent = world(
+        claims=claims(
+            kind="training", inputs=MappingProxyType({}), outputs=claims().inputs, properties=()
+        )
+    )
+    copy = deviations.other_signature(
+        parent, "end", ecdsa(lambda r, s: (octets(r), octets(P256_ORDER - s)))
+    )
+    child = world(claims=claims(cards=MappingProxyType({"model": card(parent).id})))
+    for held in ([card_bytes(parent)], [card_bytes(copy)], [card_bytes(copy), card_bytes(parent)]):
+        result = judge(child, other_cards=held)
+        assert result.accepted, result.failures()
+        assert verdict_of(result, "lineage.model") == "pass"
 
 
 def test_the_other_signature_of_a_certificate_changes_neither_verdict_nor_anchor() -> None:
