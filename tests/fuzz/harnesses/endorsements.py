@@ -55,6 +55,7 @@ def check(data: bytes) -> bool:
     return kept.accepted and result.as_of is not None
 
 
+@cache
 def seeds() -> list[bytes]:
     """Return the plan with its time-stamp and the card's own, and the same beside others."""
     reply = tsa_pki.reply(tsa_pki.authority(), timestamp_message(_card()))
