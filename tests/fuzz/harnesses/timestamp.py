@@ -1,5 +1,6 @@
-"""RFC 3161 responses: the strict DER reader, and a token's whole appraisal."""
+"""RFC 3161 requests and responses: the strict DER reader, and a token's whole appraisal."""
 
+import hashlib
 from functools import cache
 
 import pki
@@ -9,7 +10,10 @@ from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import Harness, parsed
 from laminator.appraise.timestamps import appraise_token
 from laminator.appraise.trust import TrustStore
-from laminator.evidence.timestamp_reply import TimestampReply, parse_timestamp_reply
+from laminator.errors import LaminatorError
+from laminator.evidence.timestamp_reply import OID_SHA256, TimestampReply, parse_timestamp_reply
+from laminator.timestamp.answer import check_answer
+from laminator.timestamp.query import parse_query
 
 MESSAGE = b"message"
 MAX_DETAIL = 2000
@@ -27,14 +31,19 @@ def check(data: bytes) -> bool:
         assert reply is not None
         signed = (reply.content, reply.signer.attributes)
         assert signed in [(real.content, real.signer.attributes) for real in _real()]
-    return found.verified is not None
+    query = parsed(parse_query, data)
+    assert query is None or query.der == data
+    stamp = parsed(lambda given: check_answer(given, MESSAGE, None), data, LaminatorError)
+    assert stamp is None or reply is not None
+    parsed(lambda given: check_answer(given, MESSAGE, 99), data, LaminatorError)
+    return found.verified is not None or query is not None
 
 
 @cache
 def seeds() -> list[bytes]:
-    """Return responses of an ECDSA and an RSA signer, with everything that may be there."""
+    """Return a request, and responses of both kinds of signer with all that may be there."""
     signers = [tsa_pki.authority("fuzz", kind) for kind in ("p256", "rsa2048")]
-    return [reply for signer in signers for reply in _replies_of(signer)]
+    return [_query(), *(reply for signer in signers for reply in _replies_of(signer))]
 
 
 @cache
@@ -44,7 +53,13 @@ def _trust() -> TrustStore:
 
 @cache
 def _real() -> list[TimestampReply]:
-    return list(map(parse_timestamp_reply, seeds()))
+    return list(map(parse_timestamp_reply, seeds()[1:]))
+
+
+def _query() -> bytes:
+    imprint = tsa_pki.octets(hashlib.sha256(MESSAGE).digest())
+    hashed = tsa_pki.sequence(tsa_pki.algorithm(OID_SHA256), imprint)
+    return tsa_pki.sequence(tsa_pki.integer(1), hashed, tsa_pki.integer(99))
 
 
 def _replies_of(authority: tsa_pki.Tsa) -> list[bytes]:
