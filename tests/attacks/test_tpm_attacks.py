@@ -107,6 +107,33 @@ def test_a_start_quote_of_another_boot(swtpm: RawSwtpm) -> None:
     assert run.obstacles() == {"tpm.clock"}
 
 
+def test_a_number_of_another_boot() -> None:
+    taken: list[CounterCertification] = []
+
+    def keep(machine: AttestationTpm, qualifying_data: bytes) -> CounterCertification:
+        taken.append(real_tpm.count(machine, qualifying_data))
+        return taken[0]
+
+    def certify_again(machine: AttestationTpm, qualifying_data: bytes) -> CounterCertification:
+        again = machine.certify_counter(INDEX, qualifying_data)
+        return CounterCertification(*again, nv_public=machine.counter_public(INDEX))
+
+    with running_swtpm() as fresh:
+        with AttestationTpm(fresh.connect()) as machine:
+            first = real_tpm.run(machine, counting=keep)
+        real_tpm.power_cycle(fresh)
+        with AttestationTpm(fresh.connect()) as machine:
+            replayed = real_tpm.run(machine, counting=lambda _, __: taken[0])
+            second = real_tpm.run(machine, "another run", counting=certify_again)
+    assert replayed.obstacles() == {"run.counter.clock"}
+    # Its owner has one number certified twice: two cards, and neither can tell of the other.
+    assert first.claims.run.number == second.claims.run.number
+    for run in (first, second):
+        result = run.judge()
+        assert result.accepted
+        assert "coverage.none" in {caveat.code for caveat in result.caveats}
+
+
 def test_a_clock_that_may_have_gone_back() -> None:
     with running_swtpm() as fresh:
         real_tpm.cut_power(fresh)
