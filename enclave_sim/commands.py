@@ -22,6 +22,7 @@ SU_CLEAR = 0x0000
 
 _RS_PW = 0x40000009
 _ST_NO_SESSIONS, _ST_SESSIONS = 0x8001, 0x8002
+_FAILURE_MODE = 0x101
 _HEADER = 10
 _NV_CHUNK = 512
 _CAP_HANDLES = 1
@@ -33,7 +34,13 @@ class Refusal(MachineError):  # noqa: N818 - a TPM's word, not a failure of ours
     """The TPM answered with an error; `response` is its code."""
 
     def __init__(self, response: int) -> None:
-        super().__init__("machine.tpm", f"the machine's TPM refused with {response:#x}")
+        message = f"the machine's TPM refused with {response:#x}"
+        if response == _FAILURE_MODE:
+            message = (
+                "the machine's TPM failed, as it does where its state cannot be written: make room "
+                "on the disk of the machine's folder; its owner.log says more"
+            )
+        super().__init__("machine.tpm", message)
         self.response = response
 
 

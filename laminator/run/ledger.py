@@ -12,6 +12,8 @@ lock on one byte far behind the file's end, which its end releases, whatever end
 """
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -30,6 +32,7 @@ MAX_READ_BYTES = 64 * 1024 * 1024
 _MAX_LINE = 64 * 1024
 _MAX_NUMBER = 1 << 64
 _RUN = re.compile(r"[0-9a-f]{32}")
+_FALLOC_FL_KEEP_SIZE = 1
 _OPENING = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -71,8 +74,13 @@ class RunRecord:
     """
 
     def __init__(self, path: str | None, *, ticket: str, card: str) -> None:
-        """Open the ledger at `path`, made where it is missing. Raises MachineError."""
+        """Open the ledger at `path`, made where it is missing, with room for a run's lines.
+
+        Raises MachineError.
+        """
         self._descriptor = None if path is None else _open(Path(path))
+        if self._descriptor is not None:
+            _reserve(self._descriptor)
         self._entry = Entry("started", ticket, "", 0, card)
         self.failures = None if path is None else Path(path).parent / "failures"
         self.card_id = b""
@@ -146,6 +154,22 @@ def _open(path: Path) -> int:
         message = f"the ledger of runs {path} is no file; move it away, or set XDG_STATE_HOME"
         raise MachineError("ledger.open", message)
     return descriptor
+
+
+def _reserve(descriptor: int) -> None:
+    """Keep room on the disk for a run's lines, before a number is spent. Raises MachineError.
+
+    A file system that keeps no room for anybody, or refuses to say, is taken as it is.
+    """
+    end = ctypes.c_int64(os.fstat(descriptor).st_size)
+    room = ctypes.c_int64(2 * _MAX_LINE)
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.fallocate(descriptor, _FALLOC_FL_KEEP_SIZE, end, room) != 0:
+        number = ctypes.get_errno()
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            os.close(descriptor)
+            message = f"cannot write the ledger of runs: {os.strerror(number)}; make room"
+            raise MachineError("ledger.room", message)
 
 
 def append(descriptor: int, entry: Entry) -> None:
