@@ -1,7 +1,8 @@
 """Verifying a ledger of runs: bytes in, a result out that accounts for every number."""
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from laminator.appraise.caveats import trust_caveats
 from laminator.appraise.check import Caveat, Trust, failed, passed, verdict_of
@@ -15,6 +16,7 @@ from laminator.appraise.ledger_rules import (
     check_interval,
     check_machine,
     check_numbers,
+    check_plans,
     is_interval,
 )
 from laminator.appraise.lineage import index_cards
@@ -25,7 +27,7 @@ from laminator.card import Card
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError
 from laminator.failure import FailureRecord
-from laminator.ledger import Ledger, parse_entry, parse_ledger
+from laminator.ledger import Entry, Ledger, parse_entry, parse_ledger
 
 # Codes are part of the interface: they stay, and the schema of ledger results lists them.
 SENTENCES = {
@@ -59,7 +61,8 @@ def verify_ledger(
         unreadable = failed("ledger.parse", error.message)
         return LedgerResult("rejected", policy.name, now, (unreadable,), REQUIRED)
     setting = Setting(trust, now, {})
-    entries = [_account(entry, policy.for_ledger(), setting) for entry in ledger.entries]
+    parsed = [_parsed(entry) for entry in ledger.entries]
+    entries = [_account(entry, policy.for_ledger(), setting) for entry in parsed]
     gaps = _gaps(ledger, entries)
     checks = (
         passed("ledger.parse", "the ledger is the one encoding of its content"),
@@ -68,6 +71,7 @@ def verify_ledger(
         check_machine(entries),
         check_numbers(entries),
         check_gaps(ledger, gaps),
+        check_plans(entries, _plans(parsed)),
     )
     weakest = _weakest([each.trust for each in entries])
     return LedgerResult(
@@ -85,11 +89,16 @@ def verify_ledger(
     )
 
 
-def _account(data: bytes, policy: Policy, setting: Setting) -> Account:
+def _parsed(data: bytes) -> Entry | MalformedError:
     try:
-        entry = parse_entry(data)
+        return parse_entry(data)
     except MalformedError as error:
-        return Account("unreadable", None, failures=(error.code,))
+        return error
+
+
+def _account(entry: Entry | MalformedError, policy: Policy, setting: Setting) -> Account:
+    if isinstance(entry, MalformedError):
+        return Account("unreadable", None, failures=(entry.code,))
     if isinstance(entry, Card):
         return _card_account(entry, policy, setting)
     return _failure_account(entry, policy, setting)
@@ -105,6 +114,7 @@ def _card_account(card: Card, policy: Policy, setting: Setting) -> Account:
         id=result.card,
         kind=card.claims.kind,
         run=card.claims.run.id,
+        plan=card.claims.run.plan,
         keys=frozenset(ref.key for ref in card.claims.evidence),
         trust=result.trust,
         failures=tuple(dict.fromkeys(check.id for check in result.failures())),
@@ -120,10 +130,30 @@ def _failure_account(record: FailureRecord, policy: Policy, setting: Setting) ->
         id=str(Digest("sha-256", record.id)),
         kind=record.claims.outcome,
         run=record.claims.run.id,
+        plan=record.claims.run.plan,
         keys=frozenset({record.claims.evidence.key}),
         trust=result.trust,
         failures=tuple(dict.fromkeys(check.id for check in result.failures())),
     )
+
+
+def _plans(entries: Iterable[Entry | MalformedError]) -> dict[Digest, int]:
+    """Return how many runs each plan allows whose bytes a card here carries, by its digest."""
+    from laminator.appraise.plan_rules import find_plan
+    from laminator.plan import parse_plan
+
+    found: dict[Digest, int] = {}
+    for entry in entries:
+        plan = entry.claims.run.plan if isinstance(entry, Card) else None
+        if plan is None or plan in found or not isinstance(entry, Card):
+            continue
+        with contextlib.suppress(
+            MalformedError
+        ):  # an endorsement that is no plan counts for nothing
+            content = find_plan(entry, None)
+            if content is not None:
+                found[plan] = parse_plan(content).runs
+    return found
 
 
 def _gaps(ledger: Ledger, entries: Sequence[Account]) -> tuple[int, ...]:

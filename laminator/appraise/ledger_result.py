@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Literal, NamedTuple
 
 from laminator.appraise.check import Caveat, Check, Trust, is_obstacle
+from laminator.digest import Digest
 
 LEDGER_RESULT_FORMAT = "laminator-ledger-result-v1"
 
@@ -11,9 +12,9 @@ LEDGER_RESULT_FORMAT = "laminator-ledger-result-v1"
 class Account(NamedTuple):
     """What a ledger holds for one run number.
 
-    `number`, `id`, `kind` (a card's kind, or a failure's outcome), `run` and `keys` (digests of
-    attestation keys) are what the entry says, proven only where `verdict` is accepted. A gap has a
-    number alone, an unreadable entry none.
+    `number`, `id`, `kind` (a card's kind, or a failure's outcome), `run`, `plan` and `keys`
+    (digests of attestation keys) are what the entry says, proven only where `verdict` is accepted.
+    A gap has a number alone, an unreadable entry none.
     """
 
     entry: Literal["card", "failure", "unreadable", "gap"]
@@ -22,6 +23,7 @@ class Account(NamedTuple):
     id: str | None = None
     kind: str | None = None
     run: bytes = b""
+    plan: Digest | None = None
     keys: frozenset[bytes] = frozenset()
     trust: Trust = Trust()
     failures: tuple[str, ...] = ()

@@ -1,11 +1,12 @@
 """The checks of a ledger of runs as a whole, one function a check."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from laminator.appraise.check import Check, failed, not_checked, passed
+from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
 from laminator.appraise.ledger_result import Account
+from laminator.digest import Digest
 from laminator.ledger import MAX_NUMBERS, Ledger
 
 REQUIRED = (
@@ -84,6 +85,29 @@ def check_gaps(ledger: Ledger, missing: Sequence[int]) -> Check:
         detail = f"no card and no failure record for {len(missing)} number(s): {ranges(missing)}"
         return failed("ledger.gaps", detail)
     return passed("ledger.gaps", f"{ledger.first} to {ledger.last} without a gap")
+
+
+def check_plans(entries: Sequence[Account], plans: Mapping[Digest, int]) -> Check:
+    """`ledger.plans`: no plan has more runs here than it allows; `plans` are those that are known.
+
+    Without the plan's bytes, which a card may carry, nobody knows how many runs it allows.
+    """
+    runs = {(each.plan, each.run) for each in entries}
+    counts = Counter(plan for plan, _ in runs if plan is not None)
+    if not counts:
+        return not_applicable("ledger.plans", "no run here says that it follows a plan")
+    more = [
+        f"{counts[plan]} runs of {plan}, {plans[plan]} planned"
+        for plan in sorted(counts)
+        if plan in plans and counts[plan] > plans[plan]
+    ]
+    if more:
+        return failed("ledger.plans", "; ".join(more[:_SHOWN]))
+    unknown = sorted(counts.keys() - plans.keys())
+    if unknown:
+        named = ", ".join(map(str, unknown[:_SHOWN]))
+        return not_checked("ledger.plans", f"no card here carries the plan {named}")
+    return passed("ledger.plans", f"{len(counts)} plan(s), none with more runs than planned")
 
 
 def ranges(numbers: Iterable[int]) -> str:

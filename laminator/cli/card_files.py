@@ -25,7 +25,7 @@ def read_cards(path: str) -> list[CardFile]:
     not parse either.
     """
     limit = MAX_BUNDLE if path.endswith(BUNDLE_SUFFIX) else MAX_CARD
-    data = _read(path, limit)
+    data = read_bounded(path, limit, "a card's file")
     if not path.endswith(BUNDLE_SUFFIX):
         return [CardFile(path, data)]
     try:
@@ -37,11 +37,11 @@ def read_cards(path: str) -> list[CardFile]:
     ]
 
 
-def _read(path: str, limit: int) -> bytes:
+def read_bounded(path: str, limit: int, wanted: str) -> bytes:
+    """Read a file up to one byte more than `limit`. Raises UsageError, which asks for `wanted`."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs the verifier's start
             return file.read(limit + 1)
     except OSError as error:
-        raise UsageError(
-            "card.unreadable", f"cannot read {shown(path)}: {error.strerror}; name a card's file"
-        ) from error
+        message = f"cannot read {shown(path)}: {error.strerror}; name {wanted}"
+        raise UsageError("card.unreadable", message) from error

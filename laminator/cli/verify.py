@@ -19,8 +19,8 @@ from laminator.digest import Digest
 from laminator.errors import UsageError, shown
 
 HELP = (
-    "Verify cards offline. Exit status 0: all accepted; 1: one is rejected or unreadable; "
-    "2: wrong usage, or a file that cannot be opened."
+    "Verify cards, or a ledger of runs, offline. Exit status 0: all accepted; 1: one is rejected "
+    "or unreadable; 2: wrong usage, or a file that cannot be opened."
 )
 
 _RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("cards", nargs="+", metavar="CARD", help="a .card, or a .cards bundle")
+    _add_subjects(parser)
     parser.add_argument(
         "--trust", metavar="DIR|FILE", help="trust anchors and CRLs (default: your own store)"
     )
@@ -76,6 +76,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print results as JSON")
 
 
+def _add_subjects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cards", nargs="*", metavar="CARD", help="a .card, or a .cards bundle")
+    parser.add_argument(
+        "--ledger",
+        metavar="FILE",
+        help="in place of cards: a ledger of runs, whose every number has to be an accepted card "
+        "or failure record",
+    )
+
+
 def _add_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at",
@@ -95,6 +105,10 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify the cards and print the results; return the exit status."""
+    if args.ledger is not None:
+        return _run_ledger(args)
+    if not args.cards:
+        raise UsageError("verify.nothing", "name a card to verify, or a ledger with --ledger")
     request = _request(args)
     results = judge_with_nonce(
         request.nonce,
@@ -117,6 +131,15 @@ def run(args: argparse.Namespace) -> int:
     if rejected:
         print(advice(rejected), file=sys.stderr)
     return 1 if rejected else 0
+
+
+def _run_ledger(args: argparse.Namespace) -> int:
+    from laminator.cli.verify_ledger import check_arguments, judge_ledger
+
+    check_arguments(args)
+    trust = _trust(args.trust, args.collateral)
+    policy = _policy(args.policy, args.as_of, trust)
+    return judge_ledger(args, policy, trust, parse_time(args.at))
 
 
 def advice(rejected: Sequence[VerificationResult]) -> str:

@@ -29,6 +29,7 @@ from laminator.attest.tpm import AttestationTpm, CounterCertification
 from laminator.card import ConceptualMessage, parse_card
 from laminator.claims import Launch
 from laminator.digest import sha256
+from laminator.endorsements import PLAN_MEDIA_TYPE
 from laminator.errors import MalformedError
 from laminator.evidence import tpm
 from laminator.evidence import tpm_structures as structures
@@ -341,6 +342,60 @@ def test_a_number_certified_for_two_runs(swtpm: RawSwtpm) -> None:
         now=forged_world.NOW,
     )
     assert stopped_by(both) == {"ledger.numbers"}
+
+
+# --- more runs than planned
+
+PLAN = f"""\
+version = 1
+runs = 2
+seed = "none"
+metric = ["accuracy"]
+[data]
+test = "{sha256(b"data")}"
+""".encode()
+
+
+def planned(number: int, plan: bytes | None = PLAN, carried: bytes | None = None) -> bytes:
+    """Return a card of a run that names `plan`, and carries the plan `carried`."""
+    run = run_of(number)._replace(plan=None if plan is None else sha256(plan))
+    world = forged_world.world(claims=forged_world.claims(run=run))
+    if carried is not None:
+        world = world._replace(endorsements=(ConceptualMessage(PLAN_MEDIA_TYPE, carried),))
+    return forged_world.card_bytes(world)
+
+
+def failed_plan(number: int) -> bytes:
+    return failure_bytes(failed_run(number, run=run_of(number)._replace(plan=sha256(PLAN))))
+
+
+def plans_verdict(data: bytes) -> str:
+    (check,) = (each for each in judge(data).checks if each.id == "ledger.plans")
+    return check.verdict
+
+
+def test_more_runs_than_planned() -> None:
+    """One run beyond the plan, which failed: a failure is a run as well."""
+    data = ledger(7, 9, planned(7, carried=PLAN), planned(8), failed_plan(9))
+    assert stopped_by(judge(data)) == {"ledger.plans"}
+
+
+def test_as_many_runs_as_planned() -> None:
+    data = ledger(7, 9, planned(7, carried=PLAN), failed_plan(8), planned(9, plan=None))
+    assert judge(data).accepted
+    assert plans_verdict(data) == "pass"
+
+
+@pytest.mark.parametrize("carried", [None, PLAN + b"#", b"runs"], ids=["none", "other", "no plan"])
+def test_a_plan_that_no_card_carries_is_not_checked(carried: bytes | None) -> None:
+    data = ledger(7, 7, planned(7, carried=carried))
+    assert judge(data).accepted
+    assert plans_verdict(data) == "not-checked"
+
+
+def test_a_plan_that_cannot_be_read_is_not_checked() -> None:
+    data = ledger(7, 7, planned(7, plan=b"runs", carried=b"runs"))
+    assert plans_verdict(data) == "not-checked"
 
 
 # --- bytes

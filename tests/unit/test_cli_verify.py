@@ -132,7 +132,9 @@ def test_usage_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> N
     assert printed.err.startswith("laminator verify: ")
 
 
-@pytest.mark.parametrize("words", [[], ["x.card", "--unknown"], ["x.card", "--nonc", "00"]])
+@pytest.mark.parametrize(
+    "words", [["--ledger"], ["x.card", "--unknown"], ["x.card", "--nonc", "00"]]
+)
 def test_argument_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["verify", *words])
