@@ -187,8 +187,13 @@ def launch_digest(installation: Installation, entry: str = ENTRY) -> Digest:
 
     Raises MachineError.
     """
+    return measure_manifest(launch_entries(installation, entry)).digest
+
+
+def launch_entries(installation: Installation, entry: str = ENTRY) -> list[ManifestEntry]:
+    """Return what a launch of this installation measures, file by file. Raises MachineError."""
     entries = _over_files(collect(installation), lambda item: _read(item, None))
-    return measure_manifest([*entries, _entry_of(entry)]).digest
+    return [*entries, _entry_of(entry)]
 
 
 def copy_code(files: Sequence[CodeFile], root: Path, entry: str = ENTRY) -> CodeCopy:
