@@ -122,3 +122,15 @@ def test_weaknesses_and_parts_of_conditions_are_mutants(tool: dict[str, Any]) ->
         'def _weakness(a, b):\n    return "bad" if False or b else ""\n',
         'def _weakness(a, b):\n    return "bad" if a or False else ""\n',
     ]
+
+
+def test_tests_that_name_a_check_are_tried_first(tool: dict[str, Any], tmp_path: Path) -> None:
+    for name, text in {
+        "a.py": "",
+        "b.py": '"tpm.magic"',
+        "relay_attacks.py": '"tpm.magic"',
+    }.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    tests = ("a.py", "b.py", "relay_attacks.py")
+    ordered = tool["naming_first"](tmp_path, tests, "tpm.magic")
+    assert ordered == ("b.py", "a.py", "relay_attacks.py")
