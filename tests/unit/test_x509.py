@@ -599,9 +599,18 @@ def test_a_revoked_intermediate() -> None:
     only(with_crls(chain, root_crl, pki.crl(chain.ca)), "ak.revocation", "chain CA")
 
 
-def test_a_revocation_whose_reason_cannot_be_read_counts_at_every_time() -> None:
+@pytest.mark.parametrize(
+    ("oid", "value"),
+    [
+        (x509.CRLReason.oid, b"\x05\x00"),
+        (x509.CertificateIssuer.oid, b"\x30\x02\xa3\x00"),  # an X.400 address
+    ],
+)
+def test_a_revocation_whose_reason_cannot_be_read_counts_at_every_time(
+    oid: x509.ObjectIdentifier, value: bytes
+) -> None:
     chain = Chain()
-    bad = x509.UnrecognizedExtension(x509.CRLReason.oid, b"\x05\x00")
+    bad = x509.UnrecognizedExtension(oid, value)
     entry = pki.Revoked(chain.leaf.serial_number, NOW + DAY, extras=((bad, False),))
     late = pki.crl(chain.ca, pki.CrlSpec(revoked=(entry,)))
     only(with_crls(chain, pki.crl(chain.root), late), "ak.revocation", "not stated")
