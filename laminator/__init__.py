@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminator.appraise.artifacts import measure_artifact
+    from laminator.appraise.nonce_rules import IssuedNonce
     from laminator.appraise.policy import Policy, load_policy, parse_policy
-    from laminator.appraise.result import Caveat, Check, Statement, VerificationResult
+    from laminator.appraise.result import AsOf, Caveat, Check, Statement, VerificationResult
     from laminator.appraise.trust import TrustStore, load_crls, load_trust
     from laminator.appraise.verify import verify, verify_all
     from laminator.card import Card, parse_card
     from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError
 
 __all__ = [
+    "AsOf",
     "Card",
     "Caveat",
     "Check",
+    "IssuedNonce",
     "LaminatorError",
     "MachineError",
     "MalformedError",
@@ -39,8 +42,9 @@ __all__ = [
 
 _MODULES = {
     "laminator.appraise.artifacts": ("measure_artifact",),
+    "laminator.appraise.nonce_rules": ("IssuedNonce",),
     "laminator.appraise.policy": ("Policy", "load_policy", "parse_policy"),
-    "laminator.appraise.result": ("Caveat", "Check", "Statement", "VerificationResult"),
+    "laminator.appraise.result": ("AsOf", "Caveat", "Check", "Statement", "VerificationResult"),
     "laminator.appraise.trust": ("TrustStore", "load_crls", "load_trust"),
     "laminator.appraise.verify": ("verify", "verify_all"),
     "laminator.card": ("Card", "parse_card"),

@@ -135,6 +135,13 @@ def test_json_when_only_what_a_card_builds_on_has_a_time() -> None:
     assert _document(found)["time"] is None
 
 
+def test_the_trustworthiness_vector_is_that_of_the_verdict_that_decides() -> None:
+    made = stamping.card()
+    bare = judge(with_replies(made)).to_json()["ar4si"]
+    assert judge(stamped(made)).to_json()["ar4si"] == bare
+    assert judge(stamped(made, None, imprint_hash="sha1")).to_json()["ar4si"] == bare
+
+
 def test_the_declared_time_at_its_limits() -> None:
     time = dt.datetime.fromtimestamp(1000, dt.UTC)
     assert check_declared(1300, time).verdict == "pass"
