@@ -148,11 +148,10 @@ def _append_head(out: bytearray, major: int, argument: int) -> None:
     if argument < _DIRECT:
         out.append(major << 5 | argument)
         return
-    for info, size in _ARGUMENT_SIZES.items():
-        if argument < 1 << 8 * size:
-            out.append(major << 5 | info)
-            out += argument.to_bytes(size, "big")
-            return
+    # As many bytes as hold the argument, up to a power of two: 1, 2, 4 or 8 (RFC 8949, section 3).
+    power = ((argument.bit_length() - 1) // 8).bit_length()
+    out.append(major << 5 | _DIRECT + power)
+    out += argument.to_bytes(1 << power, "big")
 
 
 def _utf8(value: str) -> bytes:

@@ -13,7 +13,6 @@ the disk before its name is, and its name before anybody goes on. Nothing is eve
 
 import contextlib
 import datetime as dt
-import errno
 import os
 import re
 import secrets
@@ -204,9 +203,7 @@ def _read(folder: int, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _damaged(name) from error
-        raise
+        raise _damaged(name) from error
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         data = os.read(descriptor, MAX_ENTRY + 1) if regular else b""

@@ -13,7 +13,8 @@ import verifier_desk
 from laminator.cli import nonce_store
 from laminator.cli.main import main
 from laminator.cli.nonce_option import parse_nonce
-from laminator.errors import UsageError
+from laminator.digest import sha256
+from laminator.errors import MachineError, UsageError
 
 
 @pytest.fixture
@@ -118,6 +119,32 @@ def test_a_relative_data_folder_is_none(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     assert nonce_store.default_store() == str(tmp_path / ".local/share/laminator/nonces")
+
+
+def test_a_mark_that_vanishes_is_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["nonce", "issue", "--out", "n"]) == 0
+    nonce = parse_nonce("n")
+    assert nonce is not None
+
+    def taken(*_: object, **__: object) -> None:
+        raise FileExistsError
+
+    monkeypatch.setattr("os.link", taken)
+    with pytest.raises(MachineError) as caught:
+        nonce_store.mark_used(
+            nonce_store.default_store(), nonce, sha256(b"card"), verifier_desk.LONG_AGO
+        )
+    assert caught.value.code == "nonce.store"
+    assert home.joinpath("n").exists()
+
+
+def test_a_store_has_a_size(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        assert main(["nonce", "issue", "--out", str(home / f"{number}")]) == 0
+    monkeypatch.setattr(nonce_store, "MAX_ENTRIES", 3)
+    assert main(["nonce", "list"]) == 0
+    monkeypatch.setattr(nonce_store, "MAX_ENTRIES", 2)
+    assert main(["nonce", "list"]) == 2
 
 
 # The option.

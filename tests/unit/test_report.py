@@ -188,6 +188,13 @@ def test_card_text_of_an_impossible_time() -> None:
     assert f"{2**64 - 1} seconds after 1970" in text
 
 
+def test_card_text_names_a_plan_where_there_is_one() -> None:
+    run = claims().run
+    assert run.plan is not None
+    assert str(run.plan) in card_text(forge.card(world()))
+    assert "plan" not in card_text(forge.card(world(run=run._replace(plan=None)))).split()
+
+
 def test_card_text_is_bounded() -> None:
     many = tuple(Property(f"p{number}", number, "reported", "x") for number in range(500))
     text = card_text(parse_card(forge.card_bytes(world(properties=many, nonce=None))))
