@@ -56,6 +56,7 @@ VERBS = {
     "evaluate": Verb("laminator.cli.evaluate", "measure properties of a model and write a card"),
     "verify": Verb("laminator.cli.verify", "verify cards offline against a policy", brief=True),
     "show": Verb("laminator.cli.show", "print a card without verifying it", brief=True),
+    "ledger": Verb("laminator.cli.ledger", "list this user's runs by number, or export a ledger"),
     "policy": Verb("laminator.cli.policy", "explain an appraisal policy in sentences"),
     "trust": Verb("laminator.cli.trust", "add trust anchors, or list them"),
     "nonce": Verb("laminator.cli.nonce", "issue nonces, each for one card, or list them"),
