@@ -41,5 +41,8 @@ class MachineError(LaminatorError):
 
 def shown(value: object) -> str:
     """Return `value` escaped and cut, fit for an error message."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # a number with more digits than Python writes
+        text = f"{type(value).__name__} with a number too long to write"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

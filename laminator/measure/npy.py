@@ -103,7 +103,7 @@ def _parse_header(data: bytes) -> _Header:
 def _checked_header(fields: object, end: int) -> _Header:
     match fields:
         case {"descr": str(element), "fortran_order": False, "shape": tuple(shape), **rest}:
-            whole = all(type(size) is int and size >= 0 for size in shape)
+            whole = all(type(size) is int and 0 <= size <= MAX_BYTES for size in shape)
             if rest or not whole or not 1 <= len(shape) <= MAX_DIMENSIONS:
                 raise MalformedError("npy.header", f"header {shown(fields)}")
         case _:

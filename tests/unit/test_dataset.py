@@ -185,6 +185,8 @@ def _with_header(header: str, body: bytes = bytes(8)) -> bytes:
         (_with_header(PLAIN_HEADER.replace("1,", "True,")), "npy.header"),
         (_with_header(PLAIN_HEADER.replace("1,", "10**9,")), "npy.header"),
         (_with_header(PLAIN_HEADER.replace("1,", "99999999,")), "npy.rows"),
+        (_with_header(PLAIN_HEADER.replace("1,", f"1, 0x{'f' * 3900},")), "npy.header"),
+        (_with_header(f"0x{'f' * 3900}"), "npy.header"),
         (_with_header(PLAIN_HEADER, bytes(7)), "npy.size"),
         (_with_header(PLAIN_HEADER, bytes(9)), "npy.size"),
         (_with_header(PLAIN_HEADER.replace("<f8", "<U99999"), bytes(4 * 99999)), "npy.size"),

@@ -10,7 +10,17 @@ from laminator.measure.columns import Column, NumberColumn, TextColumn
 from laminator.measure.csv_table import parse_csv
 from laminator.measure.npy import parse_npy, parse_npz
 
-WORDS = ("\x93NUMPY", "'descr'", "'<f8'", "'fortran_order'", "'shape'", "PK\x03\x04", '""', "1e999")
+WORDS = (
+    "\x93NUMPY",
+    "'descr'",
+    "'<f8'",
+    "'fortran_order'",
+    "'shape'",
+    "PK\x03\x04",
+    '""',
+    "1e999",
+    "0xffff",
+)
 
 
 def check(data: bytes) -> bool:
