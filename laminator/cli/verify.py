@@ -169,6 +169,8 @@ _ADVICE = {
     "policy.coverage": "name the attester's reference values in a policy file; `laminator "
     "reference launch` computes them",
     "policy.nonce": "give the nonce that you sent to the provider with --nonce",
+    "nonce.expiry": "issue another nonce with `laminator nonce issue` and ask for a card with it",
+    "nonce.use": "a nonce is for one card; issue another for each further card that you ask for",
     "policy.data-chosen-by": "name the data's digest under [reference] data in a policy file if "
     "you chose it",
 }

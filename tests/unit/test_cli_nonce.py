@@ -226,7 +226,9 @@ def test_the_first_accepted_card_has_the_nonce(
     assert listed["state"] == "used"
     assert str(listed["card"]).startswith("sha-256:")
     assert main(["verify", "8.card", *issued]) == 1
-    assert "nonce.use" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "nonce.use" in printed.out
+    assert "a nonce is for one card" in printed.err
     assert main(["verify", "7.card", *issued]) == 0
     assert _listed(capsys) == [listed]
 
