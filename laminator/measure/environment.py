@@ -136,7 +136,7 @@ def inspect_interpreter(given: Path, ask: Ask, real: Path | None = None) -> Inte
     command = [str(executable), "-I", "-S", "-B", "-c", _QUESTION, str(prefix or ""), system]
     answer = _parse_answer(ask(command, folders), given)
     prefixes = [*([prefix] if prefix is not None else []), *map(Path, answer.bases)]
-    packages = tuple(path for path in map(Path, answer.packages) if path.is_dir())
+    packages = tuple(Path(path) for path in answer.packages if os.path.isdir(path))  # noqa: PTH112 - as _is_there
     return Interpreter(
         given=given,
         executable=executable,
@@ -161,7 +161,7 @@ def find_sources(packages: Sequence[Path]) -> tuple[Path, ...]:
     projects = [root for folder in packages for root in _editable_projects(folder)]
     found += [root for root in projects if not any(path.is_relative_to(root) for path in found)]
     outside = (path for path in found if not any(path.is_relative_to(one) for one in packages))
-    return tuple(sorted({path for path in outside if path.exists()}))
+    return tuple(sorted({path for path in outside if _is_there(path)}))
 
 
 def list_distributions(packages: Sequence[Path]) -> InstalledDistributions:
@@ -233,7 +233,7 @@ def _parse_answer(output: bytes, given: Path) -> _Answer:
     try:
         answer = json.loads(output)
         version, bases, packages = answer["version"], answer["bases"], answer["packages"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise refusal from error
     if not isinstance(version, str) or not _all_paths(bases) or not _all_paths(packages):
         raise refusal
@@ -244,6 +244,11 @@ def _all_paths(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, str) and item.startswith("/") for item in value
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether there is `path`, which there is not where its name is one that cannot be."""
+    return os.path.exists(path)  # noqa: PTH110 - pathlib raises for a name that is too long
 
 
 def check_binary(executable: Path) -> None:
@@ -291,15 +296,16 @@ def _finder_paths(path: Path) -> Iterator[Path]:
     """Read the literal MAPPING and NAMESPACES of a setuptools editable finder."""
     try:
         body = ast.parse(path.read_text()).body
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
             continue
         for item in ast.walk(node.value):
-            if isinstance(item, ast.Constant) and str(item.value).startswith("/"):
-                target = Path(str(item.value))
-                yield target if target.exists() else target.with_name(f"{target.name}.py")
+            value = item.value if isinstance(item, ast.Constant) else None
+            if isinstance(value, str) and value.startswith("/"):
+                target = Path(value)
+                yield target if _is_there(target) else target.with_name(f"{target.name}.py")
 
 
 def _editable_projects(folder: Path) -> Iterator[Path]:
@@ -308,7 +314,7 @@ def _editable_projects(folder: Path) -> Iterator[Path]:
             content = json.loads(record.read_text())
             editable = content["dir_info"]["editable"]
             url = urlsplit(content["url"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if editable is True and url.scheme == "file":
             yield Path(unquote(url.path))

@@ -88,6 +88,7 @@ def test_an_interpreter_is_asked_without_site_and_with_its_folders(tmp_path: Pat
         answer(packages=["relative"]),
         answer(bases=[1]),
         answer() + b" " * (1 << 16),
+        b"[" * 5000,
     ],
 )
 def test_a_strange_answer_is_an_error(tmp_path: Path, output: bytes) -> None:
@@ -174,6 +175,25 @@ def test_editable_installs_are_found_without_running_them(tmp_path: Path) -> Non
     (packages / "__editable___broken_finder.py").write_text("MAPPING: dict = {")
     expected = {tmp_path / name for name in ("by_pth", "mapped", "module.py", "recorded")}
     assert set(find_sources([packages])) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("a.pth", f"/{'x' * 300}\n"),
+        ("__editable___x_finder.py", f"MAPPING: dict = {{1: 0x{'f' * 4000}}}\n"),
+        ("__editable___x_finder.py", f"MAPPING: dict = {{1: {'-' * 30_000}1}}\n"),
+        ("__editable___x_finder.py", f"MAPPING: dict = {{1: '/{'x' * 300}'}}\n"),
+        ("x-1.dist-info/direct_url.json", '{"dir_info": {"editable": true}, "url": 5}'),
+        ("x-1.dist-info/direct_url.json", "[" * 5000),
+    ],
+)
+def test_a_strange_file_among_the_packages_points_nowhere(
+    tmp_path: Path, place: str, content: str
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(content)
+    assert find_sources([tmp_path]) == ()
 
 
 def test_a_workload_gets_the_kept_the_named_and_the_fixed_variables() -> None:

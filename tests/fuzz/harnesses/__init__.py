@@ -12,6 +12,7 @@ NAMES = (
     "dataset",
     "ek_certificate",
     "endorsements",
+    "environment",
     "exchange",
     "ledger",
     "log",
