@@ -1,6 +1,5 @@
 """What anybody may add to a finished card: it never makes the card worse than without it."""
 
-import json
 from functools import cache
 from random import Random
 
@@ -9,7 +8,7 @@ import tsa_pki
 
 from enclave_sim.adversary import forged_tpm, forged_world
 from harnesses.der_mutation import mutate_as_der
-from harnesses.harness import Harness, parsed
+from harnesses.harness import Harness, check_json, parsed
 from harnesses.mutation import Change, mutate_as_cbor
 from laminator.appraise.trust import TrustStore
 from laminator.card import (
@@ -47,7 +46,7 @@ def check(data: bytes) -> bool:
     if result.as_of is not None:
         assert result.as_of.now == "accepted"
         assert result.as_of.time in (None, tsa_pki.TIME)
-    assert json.dumps(result.to_json(), allow_nan=False)
+    check_json({"results": [result.to_json()]}, "verification-result.schema.json")
     assert all(line.isprintable() for line in result_text(result, "fuzz.card").split("\n"))
     kept = forged_world.judge(card, planning.KEPT, **given)
     found = endorsements_of(parse_card(card))

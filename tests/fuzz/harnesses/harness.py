@@ -1,9 +1,13 @@
-"""What a harness is, and what every refusal has to be."""
+"""What a harness is, and what every refusal and every result has to be."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import jsonschema
 
 from harnesses.mutation import Mutation, mutate_as_bytes
 from laminator.errors import LaminatorError, MalformedError
@@ -56,3 +60,14 @@ def check_refusal(refusal: LaminatorError) -> None:
 def golden_cards() -> tuple[bytes, ...]:
     """Return the cards of the first released format."""
     return tuple((VECTORS / name).read_bytes() for name in GOLDEN_CARDS)
+
+
+def check_json(plain: object, schema: str) -> None:
+    """Check that `plain` is JSON, and as the schema in docs says."""
+    _validator(schema).validate(json.loads(json.dumps(plain, allow_nan=False)))
+
+
+@cache
+def _validator(schema: str) -> Any:
+    content = json.loads((ROOT / "docs" / schema).read_bytes())
+    return jsonschema.Draft202012Validator(content)

@@ -1,10 +1,9 @@
 """Failure records and ledgers: read back as written, and every number accounted for or named."""
 
-import json
 from functools import cache
 
 from enclave_sim.adversary import forged_ledger
-from harnesses.harness import Harness, parsed
+from harnesses.harness import Harness, check_json, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.appraise.ledger_result import LedgerResult
 from laminator.failure import OUTCOMES, encode_failure, expected_records, parse_failure
@@ -22,7 +21,7 @@ def check(data: bytes) -> bool:
         assert len(expected_records(failure.claims, b"counter")) == 3
     ledger = parsed(parse_ledger, data)
     result = forged_ledger.judge(data)
-    assert json.dumps(result.to_json(), allow_nan=False)
+    check_json(result.to_json(), "ledger-result.schema.json")
     assert all(len(check.detail) < MAX_DETAIL for check in result.checks)
     if ledger is None:
         assert not result.accepted

@@ -20,6 +20,7 @@ maximum-age = "30d"
 authority = "independent"
 independent-authorities = ["sha-256:{d}"]
 data-chosen-by = "provider"
+judged-as-of = "token"
 [reference]
 launch = ["sha-256:{d}"]
 entry = ["sha-256:{d}"]

@@ -1,10 +1,9 @@
 """The whole verifier: bytes in, a result out, and nothing accepted but the golden cards."""
 
 import datetime as dt
-import json
 from functools import cache
 
-from harnesses.harness import VECTORS, Harness, golden_cards
+from harnesses.harness import VECTORS, Harness, check_json, golden_cards
 from harnesses.mutation import mutate_as_cbor
 from laminator.appraise.policy import BUILT_IN, Policy, load_policy
 from laminator.appraise.trust import TrustStore, load_trust
@@ -25,7 +24,7 @@ def check(data: bytes) -> bool:
         assert card.claims_bytes == real.claims_bytes
         assert card.log == real.log
         assert not result.failures()
-    assert json.dumps(result.to_json(), allow_nan=False)
+    check_json({"results": [result.to_json()]}, "verification-result.schema.json")
     text = result_text(result, "fuzz.card")
     assert len(text) < MAX_TEXT
     assert all(line.isprintable() for line in text.split("\n"))

@@ -1,13 +1,9 @@
 """Claims that a prover with a real TPM chose: everything is signed anew and judged."""
 
-import json
 from functools import cache
-from typing import Any
-
-import jsonschema
 
 from enclave_sim.adversary import forged_world
-from harnesses.harness import ROOT, Harness, parsed
+from harnesses.harness import Harness, check_json, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.appraise.policy import Policy, parse_policy
 from laminator.claims_codec import encode_claims, parse_claims
@@ -50,8 +46,7 @@ def check(data: bytes) -> bool:
         failed = [each.id for each in result.checks if each.verdict == "fail"]
         assert not [id_ for id_ in failed if id_.startswith(_OF_THE_TPM)]
         assert result.accepted == (not result.failures())
-        plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
-        _validator().validate({"results": [plain]})
+        check_json({"results": [result.to_json()]}, "verification-result.schema.json")
         text = result_text(result, "fuzz.card")
         assert all(line.isprintable() for line in text.split("\n"))
         accepted = accepted or result.accepted
@@ -67,12 +62,6 @@ def seeds() -> list[bytes]:
 @cache
 def _rules() -> Policy:
     return parse_policy(RULES, name="fuzz")
-
-
-@cache
-def _validator() -> Any:
-    schema = json.loads((ROOT / "docs/verification-result.schema.json").read_bytes())
-    return jsonschema.Draft202012Validator(schema)
 
 
 HARNESS = Harness(check, seeds, mutate_as_cbor)
