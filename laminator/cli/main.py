@@ -23,13 +23,14 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from laminator.errors import LaminatorError
+from laminator.errors import LaminatorError, shown
 from laminator.report.text import safe, safe_message
 
 USAGE_STATUS = 2
 HELP_WIDTH = 98
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
+_PATH_ERRORS = (errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
 _OUTPUT_ERRORS = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 EXTRAS = {
     "tpm2_pytss": "tpm",
@@ -175,12 +176,19 @@ def _run_verb(name: str, verb: Verb, arguments: list[str]) -> int:
         _silence_stdout()
         return BROKEN_PIPE_STATUS
     except OSError as error:
-        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
-            raise
-        _silence_stdout()
-        print(f"laminator {name}: cannot write the output: {error.strerror}", file=sys.stderr)
+        print(f"laminator {name}: {_system_refusal(error)}", file=sys.stderr)
         return failure_status
     return status
+
+
+def _system_refusal(error: OSError) -> str:
+    """Return the sentence for a path or an output that the system refuses; raise other errors."""
+    if error.filename is not None and error.errno in _PATH_ERRORS:
+        return f"cannot use {shown(error.filename)}: {error.strerror}; name another path"
+    if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+        raise error
+    _silence_stdout()
+    return f"cannot write the output: {error.strerror}"
 
 
 def _silence_stdout() -> None:

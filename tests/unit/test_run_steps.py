@@ -12,6 +12,7 @@ import pytest
 
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths, SignedAttest
 from laminator.claims import Launch
+from laminator.cli.main import main
 from laminator.digest import sha256
 from laminator.errors import MachineError, MalformedError, UsageError
 from laminator.eventlog import begin_record, end_record, replay
@@ -152,6 +153,15 @@ def test_a_command_that_cannot_be_measured(words: tuple[str, ...], code: str) ->
     with pytest.raises(UsageError) as caught:
         parse_command(words)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("long", ["x" * 300, "a/" * 3000 + "x"])
+def test_a_path_that_no_file_can_have_is_named(
+    long: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--", sys.executable, long]) == 125
+    assert "cannot use" in (said := capsys.readouterr().err)
+    assert len(said) < 500
 
 
 # --- disclosure
