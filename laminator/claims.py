@@ -23,6 +23,11 @@ Commitment = bytes | str
 Seed = str | int
 SEED_FROM_NONCE = "nonce"
 
+FOUND_PARAMETERS = frozenset(
+    {"n", "correct", "slices", "classes", "classes-from", "decision", "features", "seed"}
+)
+"""Parameters that a measurer finds in model, data and the run's seed rule, rather than is told."""
+
 
 class Launch(NamedTuple):
     """How the attester's code was started: `digest` is its manifest's, None for type none."""

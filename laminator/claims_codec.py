@@ -165,7 +165,7 @@ def parse_run(value: Value, path: str) -> Run:
         launch=fields.take("launch", _launch),
         plan=fields.optional("plan", digest),
         plan_token=fields.optional("plan-token", _sha256),
-        seed=fields.optional("seed", _seed),
+        seed=fields.optional("seed", parse_seed),
     )
     fields.close()
     return run
@@ -224,7 +224,8 @@ def _put(plain: dict[cbor.Key, Encodable], key: cbor.Key, value: Encodable) -> N
         plain[key] = value
 
 
-def _seed(value: Value, path: str) -> Seed:
+def parse_seed(value: Value, path: str) -> Seed:
+    """Parse a seed's rule: "nonce", or a number. Raises MalformedError."""
     if value == SEED_FROM_NONCE:
         return SEED_FROM_NONCE
     number = uint(value, path)

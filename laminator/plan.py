@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from laminator.cbor import Value
-from laminator.claims import SEED_FROM_NONCE, Seed
+from laminator.claims import FOUND_PARAMETERS, SEED_FROM_NONCE, Seed
 from laminator.digest import Digest, parse_digest
 from laminator.errors import MalformedError
 from laminator.fields import Fields, array, malformed, name, named, uint
@@ -23,11 +23,6 @@ MAX_SEED = 2**53 - 1
 NO_SEED = "none"
 MODEL = "model"
 SAMPLE = "sample"
-
-FOUND_PARAMETERS = frozenset(
-    {"n", "correct", "slices", "classes", "classes-from", "decision", "features", "seed"}
-)
-"""Parameters that a measurer finds in model, data and seed rule, rather than is told."""
 
 _MAX_LIST = 1000
 

@@ -3,6 +3,7 @@
     from laminator import workload
 
     data = workload.input("train")              # a str path
+    torch.manual_seed(workload.seed())          # where the run has --seed
     ...
     workload.hyperparameters({"epochs": 3, "lr": 0.1})
     workload.report("loss", 0.12, on=["train"], unit="nats")
@@ -23,7 +24,7 @@ from laminator.cbor import Encodable, Key, Value, decode, encode
 from laminator.errors import LaminatorError, MalformedError, UsageError, shown
 from laminator.run.channel import CHANNEL_VARIABLE, LENGTH_BYTES, MAX_MESSAGE_BYTES
 
-__all__ = ["ReportRefusedError", "hyperparameters", "input", "output", "report"]
+__all__ = ["ReportRefusedError", "hyperparameters", "input", "output", "report", "seed"]
 
 _OWNER = os.getpid()
 _lock = threading.Lock()
@@ -42,6 +43,14 @@ def input(name: str) -> str:  # noqa: A001 - the API's word, used as workload.in
 def output(name: str) -> str:
     """Return the path to write the output called `name` to. Raises as `input` does."""
     return _path("output", name)
+
+
+def seed() -> int:
+    """Return the run's seed, an integer from 0 to 2**64 - 1: the same for the same rule and nonce.
+
+    Raises ReportRefusedError where the run was started without `--seed`, UsageError.
+    """
+    return int(str(_ask({"op": "seed"})))
 
 
 def report(

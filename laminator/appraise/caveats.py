@@ -16,15 +16,12 @@ from laminator.appraise.result import (
 )
 from laminator.appraise.rules import selects
 from laminator.card import Card
-from laminator.claims import Claims, Isolation, Property
+from laminator.claims import FOUND_PARAMETERS, Claims, Isolation, Property
 
 if TYPE_CHECKING:
     from laminator.appraise.timestamps import VerifiedTime
 
 MAX_INHERITED = 3
-
-# Parameters that a measurer finds in model and data, rather than is told.
-_FOUND = {"n", "correct", "slices", "classes", "classes-from", "decision", "features"}
 
 _LOW_COVERAGE = (
     "Measured by an attester whose code is not proven: its launch matches a reference value, but "
@@ -182,7 +179,9 @@ def _data(claims: Claims, policy: Policy) -> Iterator[Caveat]:
 def _free_parameters(item: Property, policy: Policy) -> set[str]:
     """Return the parameters of `item` that no rule which selects it states."""
     rules = [rule for rule in policy.properties if selects(rule, item)]
-    return set(item.parameters) - _FOUND - {key for rule in rules for key in rule.parameters}
+    return (
+        set(item.parameters) - FOUND_PARAMETERS - {key for rule in rules for key in rule.parameters}
+    )
 
 
 def inherited(parents: Iterable[VerificationResult]) -> tuple[Caveat, ...]:

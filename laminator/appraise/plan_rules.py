@@ -19,11 +19,11 @@ from laminator.appraise.check import (
 from laminator.appraise.evidence import Setting
 from laminator.card import Card
 from laminator.cbor import Value
-from laminator.claims import SEED_FROM_NONCE, Artifact, Claims, Property, Run
+from laminator.claims import FOUND_PARAMETERS, SEED_FROM_NONCE, Artifact, Claims, Property, Run
 from laminator.digest import Digest, sha256
 from laminator.endorsements import endorsements_of
 from laminator.errors import MalformedError
-from laminator.plan import FOUND_PARAMETERS, MODEL, Plan, parse_plan
+from laminator.plan import MODEL, Plan, parse_plan
 from laminator.report.text import safe
 from laminator.toml_border import same
 

@@ -60,6 +60,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         **_MANY,  # type: ignore[arg-type]
         help="what to measure (default: accuracy)",
     )
+    add(
+        "--sample",
+        metavar="N",
+        type=int,
+        help="measure on N rows only, which the seed draws; needs --seed or a --plan with one",
+    )
     add("--python", metavar="PATH", help="the Python that runs the model (default: this one)")
     configure_common(parser)
 
@@ -160,7 +166,20 @@ def _measurement(args: argparse.Namespace, data: Path, labels: str | None) -> Me
         sensitive=tuple(args.sensitive),
         features=tuple(args.feature),
         held_back=tuple(args.hold_back),
+        sample=_sample(args),
     )
+
+
+def _sample(args: argparse.Namespace) -> int | None:
+    sample: int | None = args.sample
+    if sample is None:
+        return None
+    if args.seed is None and args.plan is None:
+        message = "--sample without --seed: nobody could check which rows were drawn"
+        raise UsageError("evaluate.sample", message)
+    if sample < 1:
+        raise UsageError("evaluate.sample", f"--sample {sample}: draw one row at least")
+    return sample
 
 
 def _label_column(args: argparse.Namespace, data: Path) -> str:

@@ -59,6 +59,7 @@ VERBS = {
     "show": Verb("laminator.cli.show", "print a card without verifying it", brief=True),
     "ledger": Verb("laminator.cli.ledger", "list this user's runs by number, or export a ledger"),
     "policy": Verb("laminator.cli.policy", "explain an appraisal policy in sentences"),
+    "plan": Verb("laminator.cli.plan", "explain a plan of runs, or write one"),
     "trust": Verb("laminator.cli.trust", "add trust anchors, or list them"),
     "nonce": Verb("laminator.cli.nonce", "issue nonces, each for one card, or list them"),
     "timestamp": Verb("laminator.cli.timestamp", "have a card or a plan time-stamped"),

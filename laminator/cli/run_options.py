@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from laminator.cbor import Value
 from laminator.cli.nonce_option import METAVAR, parse_nonce
+from laminator.cli.plan_options import add_plan_options, plan_fields
 from laminator.enroll.ak_label import check_label
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
@@ -55,7 +56,7 @@ def build_request(args: argparse.Namespace, task: Task) -> RunRequest:
         outputs=pairs(args.output, "--output", _absolute),
         cards=pairs(args.card_in, "--card-in", _absolute),
         nonce=parse_nonce(args.nonce),
-        plan=None if args.plan is None else _absolute(args.plan),
+        **plan_fields(args),
         declares=pairs(args.declare, "--declare", str),
         environment=_environment(args.env),
         environment_public=args.env_public,
@@ -90,7 +91,7 @@ def _add_statements(parser: argparse.ArgumentParser) -> None:
     add("--card-in", metavar="NAME=CARD", help="the card of the input NAME (lineage)", **many)  # type: ignore[arg-type]
     add("--nonce", metavar=METAVAR, help="the verifier's challenge: 8 to 64 bytes, or a file")
     add("--declare", metavar="KEY=VALUE", help="a statement in your own word", **many)  # type: ignore[arg-type]
-    add("--plan", metavar="FILE", help="the plan (pre-registration) that this run follows")
+    add_plan_options(parser)
 
 
 def _add_attester(parser: argparse.ArgumentParser) -> None:

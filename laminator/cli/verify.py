@@ -12,11 +12,11 @@ from laminator.appraise.policy import BUILT_IN, TIMES, Policy, load_policy
 from laminator.appraise.result import FAIL, VerificationResult
 from laminator.appraise.trust import TSA_KINDS, TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
-from laminator.cli.card_files import CardFile, read_cards
+from laminator.cli.card_files import CardFile, read_bounded, read_cards
 from laminator.cli.nonce_option import METAVAR, parse_nonce
 from laminator.cli.nonce_use import judge_with_nonce
 from laminator.digest import Digest
-from laminator.errors import UsageError, shown
+from laminator.errors import MalformedError, UsageError, shown
 
 HELP = (
     "Verify cards, or a ledger of runs, offline. Exit status 0: all accepted; 1: one is rejected "
@@ -36,6 +36,7 @@ class Request(NamedTuple):
     nonce: bytes | None
     artifacts: Mapping[str, Digest]
     lineage: Sequence[CardFile]
+    plan: bytes | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +85,12 @@ def _add_subjects(parser: argparse.ArgumentParser) -> None:
         help="in place of cards: a ledger of runs, whose every number has to be an accepted card "
         "or failure record",
     )
+    parser.add_argument(
+        "--plan",
+        metavar="PLAN.toml",
+        help="the plan that the cards have to follow (default: the one that each carries, if its "
+        "digest is in the claims)",
+    )
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             nonce=request.nonce,
             issued=issued,
             artifacts=request.artifacts,
+            plan=request.plan,
             other_cards=[card.data for card in request.lineage],
         ),
     )
@@ -186,7 +194,20 @@ def _request(args: argparse.Namespace) -> Request:
         nonce=parse_nonce(args.nonce),
         artifacts=_artifacts(args.artifact),
         lineage=[card for path in args.lineage for card in read_cards(path)],
+        plan=None if args.plan is None else _plan(args.plan),
     )
+
+
+def _plan(path: str) -> bytes:
+    """Return the content of the verifier's own plan. Raises UsageError for one that is none."""
+    from laminator.plan import MAX_PLAN_BYTES, parse_plan
+
+    content = read_bounded(path, MAX_PLAN_BYTES, "a plan")
+    try:
+        parse_plan(content)
+    except MalformedError as error:
+        raise UsageError("verify.plan", f"--plan {shown(path)}: {error.message}") from error
+    return content
 
 
 def _policy(path: str | None, as_of: str | None, trust: TrustStore) -> Policy:

@@ -11,7 +11,7 @@ from laminator.claims import Launch, Run
 from laminator.digest import Digest
 from laminator.enroll.ak_label import labelled
 from laminator.enroll.key_templates import AK_ECDSA_P256, AK_RSASSA_2048
-from laminator.errors import MachineError, MalformedError
+from laminator.errors import MachineError, MalformedError, UsageError
 from laminator.eventlog import (
     counter_record,
     start_binding,
@@ -21,12 +21,15 @@ from laminator.eventlog import (
 from laminator.evidence import tpm_format
 from laminator.evidence.tpm_key import key_digest, spki
 from laminator.evidence.tpm_structures import NvCertification, parse_attest, parse_public
+from laminator.plan import PlannedMachine
 from laminator.run.enrolment import enrol
 from laminator.run.log import RunLog
+from laminator.run.planned import Planned
 from laminator.run.setup import Setup
 
 AK_TEMPLATES = {"ecc": AK_ECDSA_P256, "rsa": AK_RSASSA_2048}
 _RUN_ID_BYTES = 16
+_LOOKING = b"laminator-next-run-number"
 
 
 class Attestation(NamedTuple):
@@ -68,11 +71,29 @@ def open_attestation(setup: Setup, key: str, label: str | None) -> Iterator[Atte
         yield Attestation(tpm, certificates, digest, setup.counter_index, setup.launch)
 
 
-def spend_number(attestation: Attestation, nonce: bytes | None, plan: Digest | None) -> SpentNumber:
+def spend_number(attestation: Attestation, nonce: bytes | None, planned: Planned) -> SpentNumber:
     """Take the next run number for a fresh run id, over nonce and plan. Raises MachineError."""
-    run = Run(secrets.token_bytes(_RUN_ID_BYTES), 0, attestation.launch, plan)
+    run_id = secrets.token_bytes(_RUN_ID_BYTES)
+    run = Run(run_id, 0, attestation.launch, planned.plan, planned.token, planned.seed)
     counter = attestation.tpm.count_run(attestation.counter_index, start_binding(run, nonce))
-    return SpentNumber(run._replace(number=_number(counter)), counter)
+    return SpentNumber(run._replace(number=_number(counter.attest)), counter)
+
+
+def check_machine(attestation: Attestation, machine: PlannedMachine, runs: int) -> None:
+    """Check that the next number of this machine is one that the plan gives to its `runs`.
+
+    Raises UsageError, MachineError.
+    """
+    key = Digest("sha-256", attestation.key)
+    if key != machine.key:
+        message = f"the plan is for the machine with the key {machine.key}; this one has {key}"
+        raise UsageError("plan.machine", message)
+    certified = attestation.tpm.certify_counter(attestation.counter_index, _LOOKING)
+    following = _number(certified.attest) + 1
+    if not machine.first_run <= following < machine.first_run + runs:
+        last = machine.first_run + runs - 1
+        message = f"the plan is for runs {machine.first_run} to {last}; the next is {following}"
+        raise UsageError("plan.machine", f"{message}: make a new plan")
 
 
 def open_log(
@@ -110,8 +131,8 @@ def tpm_message(
     return ConceptualMessage(tpm_format.TPM_MEDIA_TYPE, tpm_format.encode_tpm_evidence(evidence))
 
 
-def _number(counter: CounterCertification) -> int:
-    attested = parse_attest(counter.attest).attested
+def _number(attest: bytes) -> int:
+    attested = parse_attest(attest).attested
     if not isinstance(attested, NvCertification):
         raise MachineError("tpm.counter", "the TPM certified something else than the run counter")
     return int.from_bytes(attested.contents, "big")

@@ -5,15 +5,16 @@ one reply of the same form, `{"ok": value}` or `{"refused": code, "message": tex
 
     {"op": "input", "name": tstr}     the path of a declared input
     {"op": "output", "name": tstr}    the path of a declared output
+    {"op": "seed"}                    the run's seed, an integer of 64 bits
     {"op": "report", "name": tstr, "value": any, "on": [* tstr], "unit": tstr / null,
      "parameters": {* tstr => any}}   a statement, in the workload's own word
 
 There is no field for the source of a statement: whatever arrives here is `reported`. Two rules
 for what goes wrong:
 
-- *A refused message* (unknown operation or field, a name that is no input or output, NaN, a
-  statement made twice, too much in all) leaves nothing behind; the workload is told, and the run
-  goes on.
+- *A refused message* (unknown operation or field, a name that is no input or output, a seed where
+  the run has none, NaN, a statement made twice, too much in all) leaves nothing
+  behind; the workload is told, and the run goes on.
 - *A broken channel* (a length beyond the limit, bytes that are not deterministic CBOR, a message
   cut off, replies that nobody reads, too many messages) fails the run: no card is written.
 """
@@ -37,10 +38,11 @@ _REPORT_FIELDS = {"op", "name", "value", "on", "unit", "parameters"}
 
 
 class Names(NamedTuple):
-    """What the workload may ask for: the paths of its inputs and outputs, by name."""
+    """What the workload may ask for: the paths of its inputs and outputs, by name, and a seed."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    seed: int | None = None
 
 
 class _Statements:
@@ -90,7 +92,7 @@ def _reply(message: Value, names: Names, statements: _Statements) -> dict[Key, E
         return {"refused": error.code, "message": error.message}
 
 
-def _answer(message: Value, names: Names, statements: _Statements) -> str | None:
+def _answer(message: Value, names: Names, statements: _Statements) -> str | int | None:
     """Do what one message asks and return its answer. Raises MalformedError to refuse it."""
     if not isinstance(message, dict):
         raise MalformedError("channel.message", "expected a map")
@@ -99,6 +101,8 @@ def _answer(message: Value, names: Names, statements: _Statements) -> str | None
             return _path(message, names.inputs)
         case "output":
             return _path(message, names.outputs)
+        case "seed":
+            return _seed(message, names.seed)
         case "report":
             statements.add(_report(message, names))
             return None
@@ -114,6 +118,14 @@ def _path(message: dict[Key, Value], paths: Mapping[str, str]) -> str:
         known = ", ".join(sorted(paths)) or "none"
         raise MalformedError("channel.name", f"no such name: {shown(name)} (there is: {known})")
     return paths[name]
+
+
+def _seed(message: dict[Key, Value], seed: int | None) -> int:
+    if set(message) != {"op"}:
+        raise MalformedError("channel.fields", "expected op alone")
+    if seed is None:
+        raise MalformedError("channel.seed", "this run has no seed: start it with --seed")
+    return seed
 
 
 def _report(message: dict[Key, Value], names: Names) -> Property:

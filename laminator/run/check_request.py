@@ -32,8 +32,8 @@ def _check_command(request: RunRequest) -> None:
 def _check_files(request: RunRequest) -> None:
     script = Path(request.cwd, request.argv[request.script])
     files = {"script": script, "interpreter": Path(request.argv[0])}
-    if request.plan is not None:
-        files["plan"] = Path(request.plan)
+    named = {"plan": request.plan, "plan-token": request.plan_token}
+    files |= {what: Path(path) for what, path in named.items() if path is not None}
     for what, path in files.items():
         if not path.is_file() or not os.access(path, os.R_OK):
             raise UsageError(f"request.{what}", f"cannot read the {what} {shown(str(path))}")
@@ -81,7 +81,8 @@ def _used(request: RunRequest) -> dict[str, Path]:
     """Return the files that the run reads, by what they are."""
     script = Path(request.cwd, request.argv[request.script])
     used = {"the script": script, "the interpreter": Path(request.argv[0])}
-    used |= {} if request.plan is None else {"the plan": Path(request.plan)}
+    plans = {"the plan": request.plan, "the plan's time-stamp": request.plan_token}
+    used |= {what: Path(path) for what, path in plans.items() if path is not None}
     used |= {f"the card of {name}": Path(path) for name, path in request.cards.items()}
     return used | {name: Path(path) for name, path in request.inputs.items()}
 

@@ -162,6 +162,8 @@ def _orders(started: StartedRun, evaluation: Evaluation) -> Orders:
         data=_copied(started.inputs[evaluation.data]),
         labels=None if labels is None else _copied(labels),
         on=(MODEL, evaluation.data, *(() if labels is None else (LABELS,))),
+        rule=started.rule,
+        seed=started.seed,
     )
 
 

@@ -40,6 +40,7 @@ from laminator.run.sandbox import (
     start,
 )
 from laminator.run.session import StartedRun, artifact_type
+from laminator.seed import workload_seed
 
 _GRACE_SECONDS = 3.0
 
@@ -120,6 +121,7 @@ def run_workload(started: StartedRun, plan: Plan) -> Ended:
         names = Names(
             {name: str(path) for name, path in plan.inputs.items()},
             {name: str(path) for name, path in plan.outputs.items()},
+            None if started.seed is None else workload_seed(started.seed),
         )
         return _attend(process, ours, names)
 

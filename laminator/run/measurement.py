@@ -7,11 +7,14 @@ attester's and add where the measured bytes lie.
 from typing import NamedTuple, cast
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
+from laminator.claims import Seed
+from laminator.claims_codec import parse_seed
 from laminator.digest import Digest, parse_digest
 from laminator.errors import UsageError, shown
-from laminator.fields import Fields, array, name, text
+from laminator.fields import Fields, array, name, octets, text, uint
 from laminator.measure.dataset import Roles
 from laminator.properties import MEASURERS
+from laminator.seed import SEED_BYTES
 
 MAX_ORDERS_BYTES = 4 * 1024 * 1024
 MAX_PROPERTIES = 100
@@ -22,7 +25,8 @@ class Measurement(NamedTuple):
 
     `data_suffix` and `labels_suffix` are those of the files' real names; `labels` names a column,
     or is None where the labels come from a file. `header` names the columns of a CSV file
-    without a header row; the other fields are as in `Roles`.
+    without a header row; `sample` is how many rows are drawn, None for all; the other fields are
+    as in `Roles`.
     """
 
     properties: tuple[str, ...]
@@ -33,6 +37,7 @@ class Measurement(NamedTuple):
     sensitive: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     held_back: tuple[str, ...] = ()
+    sample: int | None = None
 
     @property
     def roles(self) -> Roles:
@@ -48,12 +53,17 @@ class Copied(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """The measurer's orders: where data and labels lie, and the inputs' names in the claims."""
+    """The measurer's orders: where data and labels lie, and the inputs' names in the claims.
+
+    `seed` is what a sample is drawn with, `rule` the rule that it follows.
+    """
 
     measurement: Measurement
     data: Copied
     labels: Copied | None
     on: tuple[str, ...]
+    rule: Seed | None = None
+    seed: bytes | None = None
 
 
 def plain_measurement(measurement: Measurement) -> dict[Key, Value]:
@@ -68,6 +78,8 @@ def encode_orders(orders: Orders) -> bytes:
         "data": _plain_copied(orders.data),
         "labels": None if orders.labels is None else _plain_copied(orders.labels),
         "on": orders.on,
+        "rule": orders.rule,
+        "seed": orders.seed,
     }
     return encode(plain)
 
@@ -80,6 +92,8 @@ def parse_orders(data: bytes) -> Orders:
         data=fields.take("data", _copied),
         labels=fields.take("labels", _copied_or_none),
         on=fields.take("on", array(name)),
+        rule=fields.take("rule", _seed_or_none),
+        seed=fields.take("seed", _octets_or_none),
     )
     fields.close()
     return orders
@@ -108,6 +122,7 @@ def parse_measurement(value: Value, path: str) -> Measurement:
         sensitive=fields.take("sensitive", texts),
         features=fields.take("features", texts),
         held_back=fields.take("held_back", texts),
+        sample=fields.take("sample", _uint_or_none),
     )
     fields.close()
     check_known(measurement.properties)
@@ -125,6 +140,18 @@ def _copied(value: Value, path: str) -> Copied:
 
 def _copied_or_none(value: Value, path: str) -> Copied | None:
     return None if value is None else _copied(value, path)
+
+
+def _seed_or_none(value: Value, path: str) -> Seed | None:
+    return None if value is None else parse_seed(value, path)
+
+
+def _octets_or_none(value: Value, path: str) -> bytes | None:
+    return None if value is None else octets(SEED_BYTES, SEED_BYTES)(value, path)
+
+
+def _uint_or_none(value: Value, path: str) -> int | None:
+    return None if value is None else uint(value, path)
 
 
 def _text_or_none(value: Value, path: str) -> str | None:

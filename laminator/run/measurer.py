@@ -25,6 +25,7 @@ from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import MAX_ORDERS_BYTES, Copied, Measurement, Orders, parse_orders
 from laminator.run.predictions import ask, receive_classes
 from laminator.run.sandbox import make_undumpable
+from laminator.seed import draw_rows
 
 ATTESTER = "the attester"
 MAX_RESULT_BYTES = 4 * 1024 * 1024
@@ -84,22 +85,42 @@ def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
     if len(classes) == 1:
         message = "the data has one label only: name all classes in the model code's CLASSES"
         raise UsageError("labels.one-class", message)
-    truth = index_labels(examples.labels, classes)
-    chosen, rule = decide(ask(model, examples.features, len(classes)), len(classes))
+    indices, rows = index_labels(examples.labels, classes), _rows(orders, len(examples.labels))
+    scores = ask(model, examples.features, len(classes), rows)
+    chosen, rule = decide(scores, len(classes))
     model.close()
     parameters: dict[str, Value] = {
         **_data_parameters(what, examples),
+        **_draw_parameters(orders),
         "decision": rule,
         "classes": classes,
         "classes-from": "data" if named is None else "model",
     }
     setting = Setting(orders.on, parameters)
-    choices = Choices(truth, chosen, examples.groups)
+    groups = {key: [group[row] for row in rows] for key, group in examples.groups.items()}
+    choices = Choices([indices[row] for row in rows], chosen, groups)
     return tuple(MEASURERS[name](choices, setting) for name in what.properties)
 
 
 def _labels(copied: Copied, suffix: str) -> tuple[str, ...]:
     return load_labels(Path(copied.path), suffix, copied.digest)
+
+
+def _rows(orders: Orders, rows: int) -> Sequence[int]:
+    """Return the rows that are measured: all, or those that the seed draws. Raises UsageError."""
+    sample = orders.measurement.sample
+    if sample is None:
+        return range(rows)
+    if orders.seed is None:
+        raise UsageError("evaluate.sample", "a sample without a seed: nobody could check the draw")
+    if not 0 < sample <= rows:
+        raise UsageError("evaluate.sample", f"cannot draw {sample} of the data's {rows} rows")
+    return draw_rows(orders.seed, rows, sample)
+
+
+def _draw_parameters(orders: Orders) -> Mapping[str, Value]:
+    sample = orders.measurement.sample
+    return {} if sample is None else {"sample": sample, "seed": orders.rule}
 
 
 def _data_parameters(what: Measurement, examples: Examples) -> Mapping[str, Value]:

@@ -57,19 +57,26 @@ def receive_classes(connection: socket.socket) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
-def ask(connection: socket.socket, features: Sequence[Column], classes: int) -> Scores:
-    """Return the model's scores of every row, in the data's own order.
+def ask(
+    connection: socket.socket,
+    features: Sequence[Column],
+    classes: int,
+    rows: Sequence[int] | None = None,
+) -> Scores:
+    """Return the model's scores of `rows` (indices into the data; None for all), in their order.
 
-    The rows are sent in a fresh random order. Raises MalformedError for any answer that is not
-    `classes` finite scores a row (or one), and where the model's process ends early.
+    They are sent in a fresh random order, whatever drew them: a model's code that knows the
+    order may know the labels. Raises MalformedError for any answer that is not `classes` finite
+    scores a row (or one), and where the model's process ends early.
     """
-    rows = len(features[0])
-    order = list(range(rows))
+    rows = range(len(features[0])) if rows is None else rows
+    order = list(range(len(rows)))
     secrets.SystemRandom().shuffle(order)
     width: int | None = None
     answers: list[tuple[Sequence[int], array[float]]] = []
     for batch in _batches(features, order):
-        send_frame(connection, _batch_message(features, batch), MODEL)
+        sent = [rows[place] for place in batch]
+        send_frame(connection, _batch_message(features, sent), MODEL)
         limit = len(batch) * max(classes, _CLASSES_READ) * _SCORE_BYTES + _REPLY_OVERHEAD
         reply = _receive(connection, limit)
         found, scores = _parse_scores(reply, len(batch))
@@ -77,7 +84,7 @@ def ask(connection: socket.socket, features: Sequence[Column], classes: int) -> 
             raise MalformedError("model.scores", "batches differ in the shape of their scores")
         width = found
         answers.append((batch, scores))
-    return _in_data_order(answers, rows, width)
+    return _in_data_order(answers, len(rows), width)
 
 
 def _batches(features: Sequence[Column], order: Sequence[int]) -> Iterator[Sequence[int]]:

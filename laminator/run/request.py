@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
-from laminator.claims import KINDS
-from laminator.claims_codec import MAX_NONCE_BYTES, MIN_NONCE_BYTES
+from laminator.claims import KINDS, Seed
+from laminator.claims_codec import MAX_NONCE_BYTES, MIN_NONCE_BYTES, parse_seed
 from laminator.errors import MalformedError, shown
-from laminator.fields import choice, flag, name, octets, uint
+from laminator.fields import array, choice, flag, name, octets, uint
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 4096
@@ -26,6 +26,8 @@ class RunRequest(NamedTuple):
 
     `argv[0]` is the interpreter's path and `script` the index of the entry script in `argv`;
     `label` names one of the TPM's attestation keys of that kind (`laminator.enroll.ak_label`);
+    `plan_token` is a time-stamp over the plan, `tsa_anchors` (kind and DER) and `tsa_crls` are what
+    it is verified against; `seed` is the rule that the caller asks for (`laminator.seed`);
     `environment` holds the values that the caller passes on; `ticket` is the caller's own mark,
     by which it finds this run in the ledger; `options` belong to the verb.
     """
@@ -41,6 +43,10 @@ class RunRequest(NamedTuple):
     cards: Mapping[str, str] = {}
     nonce: bytes | None = None
     plan: str | None = None
+    plan_token: str | None = None
+    tsa_anchors: tuple[tuple[str, bytes], ...] = ()
+    tsa_crls: tuple[bytes, ...] = ()
+    seed: Seed | None = None
     declares: Mapping[str, str] = {}
     environment: Mapping[str, str] = {}
     environment_public: bool = False
@@ -89,6 +95,15 @@ def _texts(value: Value, path: str) -> tuple[str, ...]:
     return tuple(_text(item, path) for item in value)
 
 
+def _anchor(value: Value, path: str) -> tuple[str, bytes]:
+    match value:
+        case (kind, der):
+            return name(kind, path), octets(1, MAX_BYTES)(der, path)
+        case _:
+            message = f"expected [kind of authority, certificate], got {shown(value)}"
+            raise MalformedError("request.anchor", message, path=path)
+
+
 def _options(value: Value, path: str) -> dict[str, Value]:
     if not isinstance(value, dict):
         raise MalformedError("request.options", "expected a map", path=path)
@@ -124,6 +139,10 @@ _FIELDS: dict[str, Callable[[Value, str], object]] = {
     "cards": _map(name, _path),
     "nonce": _optional(octets(MIN_NONCE_BYTES, MAX_NONCE_BYTES)),
     "plan": _optional(_path),
+    "plan_token": _optional(_path),
+    "tsa_anchors": array(_anchor, most=MAX_ENTRIES),
+    "tsa_crls": array(octets(1, MAX_BYTES), most=MAX_ENTRIES),
+    "seed": _optional(parse_seed),
     "declares": _map(name, _text),
     "environment": _map(_text, _text),
     "environment_public": flag,

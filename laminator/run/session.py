@@ -17,10 +17,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from laminator.attest.tpm import SignedAttest
-from laminator.card import MAX_CARD, Card, binding, encode_card, parse_card
-from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property
+from laminator.card import MAX_CARD, Card, ConceptualMessage, binding, encode_card, parse_card
+from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property, Seed
 from laminator.claims_codec import encode_claims
-from laminator.digest import Digest
 from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError, shown
 from laminator.eventlog import (
     artifact_records,
@@ -33,11 +32,11 @@ from laminator.eventlog import (
 )
 from laminator.evidence.tpm_format import TPM_KIND
 from laminator.failure import FailureRecord
-from laminator.measure.files import measure_path
 from laminator.run.atomic import File, write_together
 from laminator.run.attestation import (
     Attestation,
     SpentNumber,
+    check_machine,
     open_attestation,
     open_log,
     quote_log,
@@ -52,12 +51,14 @@ from laminator.run.failing import sign_failure, write_failure
 from laminator.run.ledger import RunRecord
 from laminator.run.log import RunLog
 from laminator.run.outcome import ENDINGS, outcome_of
+from laminator.run.planned import Planned, read_planned
 from laminator.run.private_copy import copy_measured, private_place
 from laminator.run.progress import size_text, tell
 from laminator.run.request import RunRequest
 from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
 from laminator.run.signals import held_back, stop_listening
+from laminator.seed import seed_bytes
 
 _DECLARER = "provider"
 _ON_DISK = 1 << 60
@@ -75,7 +76,10 @@ class Input(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A run whose number is spent and whose log has its first records."""
+    """A run whose number is spent and whose log has its first records.
+
+    `endorsements` are the plan that it follows and the plan's time-stamp.
+    """
 
     request: RunRequest
     attestation: Attestation
@@ -83,6 +87,7 @@ class Opened(NamedTuple):
     log: RunLog
     quote: SignedAttest
     record: RunRecord
+    endorsements: tuple[ConceptualMessage, ...] = ()
 
 
 class StartedRun(NamedTuple):
@@ -106,6 +111,16 @@ class StartedRun(NamedTuple):
     def request(self) -> RunRequest:
         """What the caller asked for."""
         return self.opened.request
+
+    @property
+    def rule(self) -> Seed | None:
+        """The rule of the run's seed, None where it has none."""
+        return self.opened.spent.run.seed
+
+    @property
+    def seed(self) -> bytes | None:
+        """The run's seed, 32 bytes, None where it has none."""
+        return None if self.rule is None else seed_bytes(self.rule, self.request.nonce)
 
 
 class SealedCard(NamedTuple):
@@ -132,20 +147,21 @@ def begin_run(
     check_request(request)
     sandbox = probe(bubblewrap())
     cards = {name: _card_id(Path(path)) for name, path in request.cards.items()}
-    plan = None if request.plan is None else measure_path(request.plan).digest
+    kinds = {name: types.get(name) or artifact_type("input", name) for name in request.inputs}
+    planned = read_planned(request, kinds)
     with ExitStack() as stack:
         place = stack.enter_context(private_place(_place_size(request)))
         outputs = stack.enter_context(private_place(_ON_DISK)) if request.outputs else place
         attestation = stack.enter_context(open_attestation(setup, request.key, request.label))
         with held_back():
-            opened = _open_run(request, attestation, plan, record)
+            opened = _open_run(request, attestation, planned, record)
             stack.enter_context(_recording_failures(opened))
         size, log = _place_size(request), opened.log
         tell(f"run number {record.number}: measuring the code and {size_text(size)} of inputs")
         code = measure_code(request, place, log, sandbox)
         in_force = isolation(sandbox, network=request.network)
         log.append(isolation_record(in_force))
-        inputs = _measure_inputs(request, place, types)
+        inputs = _measure_inputs(request, place, kinds)
         log.append(*artifact_records("input", {name: inputs[name].artifact for name in inputs}))
         declared = declared_properties(request)
         log.append(*map(property_record, declared), begin_record())
@@ -173,7 +189,8 @@ def finish_run(
     attestation, spent = started.opened.attestation, started.opened.spent
     end = quote_log(attestation, log, card_id)
     message = tpm_message(attestation, spent, started.opened.quote, end)
-    content = encode_card(Card(claims_bytes, claims, log.records, (message,)))
+    endorsements = started.opened.endorsements
+    content = encode_card(Card(claims_bytes, claims, log.records, (message,), endorsements))
     disclosed = started.code.disclosed
     private = None if disclosed.is_public else private_file(disclosed, card_id)
     return SealedCard(content, card_id, private)
@@ -212,13 +229,18 @@ def declared_properties(request: RunRequest) -> tuple[Property, ...]:
 
 
 def _open_run(
-    request: RunRequest, attestation: Attestation, plan: Digest | None, record: RunRecord
+    request: RunRequest, attestation: Attestation, planned: Planned, record: RunRecord
 ) -> Opened:
-    """Spend a number and write the log's first records. Raises MachineError."""
-    spent = spend_number(attestation, request.nonce, plan)
+    """Spend a number and write the log's first records.
+
+    Raises UsageError for a number that the plan does not have, MachineError.
+    """
+    if planned.machine is not None:
+        check_machine(attestation, planned.machine, planned.runs)
+    spent = spend_number(attestation, request.nonce, planned)
     record.started(spent.run.id, spent.run.number, attestation.key)
     log, quote = open_log(attestation, spent, request.nonce)
-    return Opened(request, attestation, spent, log, quote, record)
+    return Opened(request, attestation, spent, log, quote, record, planned.endorsements)
 
 
 @contextmanager
@@ -277,8 +299,9 @@ def _measure_inputs(request: RunRequest, place: Path, types: Mapping[str, str]) 
     inputs = {}
     for number, (name, path) in enumerate(sorted(request.inputs.items())):
         copy = copy_measured(Path(path), folder / str(number))
-        kind = types.get(name) or artifact_type("input", name)
-        artifact = Artifact(kind, copy.measured.digest, copy.measured.size, copy.measured.files)
+        artifact = Artifact(
+            types[name], copy.measured.digest, copy.measured.size, copy.measured.files
+        )
         inputs[name] = Input(Path(path), copy.path, artifact)
     return inputs
 

@@ -196,10 +196,15 @@ def test_only_named_variables_are_passed(shop: Workshop) -> None:
 
 
 def test_plan_and_nonce_are_in_the_claims(shop: Workshop) -> None:
-    shop.write("plan.toml", "seed = 7")
-    assert shop.run("", "--plan=plan.toml", "--nonce", "ab" * 8).status == 0
+    data = sha256(ROWS.encode())
+    plan = f'version = 1\nruns = 1\nseed = 7\nmetric = ["loss"]\n[data]\ntrain = "{data}"\n'
+    shop.write("plan.toml", plan)
+    options = ("--input=train=data.csv", "--plan=plan.toml", "--nonce", "ab" * 8)
+    script = "from laminator import workload; workload.report('loss', 1)"
+    ran = shop.run(script, *options)
+    assert ran.status == 0, ran.stderr
     claims = shop.card().claims
-    assert claims.run.plan == sha256(b"seed = 7")
+    assert (claims.run.plan, claims.run.seed) == (sha256(plan.encode()), 7)
     assert claims.nonce == bytes.fromhex("ab" * 8)
     assert shop.verify().accepted
 

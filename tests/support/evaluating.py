@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from laminator.attest.tpm import AttestationTpm
-from laminator.claims import Artifact
+from laminator.claims import Artifact, Launch, Run
 from laminator.cli import evaluate
+from laminator.run.attestation import SpentNumber
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.code import measure_code
 from laminator.run.evaluation import parse_evaluation
@@ -57,7 +58,9 @@ def started_run(asked: RunRequest, force: str | None = None) -> Iterator[Started
 
 
 def _opened(asked: RunRequest) -> object:
-    return Opened(asked, *([None] * (len(Opened._fields) - 1)))  # type: ignore[arg-type]
+    run = Run(bytes(16), 1, Launch("none"), seed=asked.seed)
+    others: list[Any] = [None] * (len(Opened._fields) - 1)
+    return Opened(asked, *others)._replace(spent=SpentNumber(run, cast("Any", None)))
 
 
 __all__ = ["parse_evaluation", "request", "started_run"]

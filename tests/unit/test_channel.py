@@ -81,6 +81,12 @@ def test_paths_of_inputs_and_outputs(peer: Peer) -> None:
     assert peer.result() == ()
 
 
+def test_a_seed_where_the_run_has_none(peer: Peer) -> None:
+    assert peer.ask(op="seed")["refused"] == "channel.seed"
+    assert peer.ask(op="seed", name="train")["refused"] == "channel.fields"
+    assert peer.result() == ()
+
+
 def test_a_statement_is_reported_by_the_workload(peer: Peer) -> None:
     assert peer.ask(**LOSS) == {"ok": None}
     assert peer.result() == (Property("loss", 0.5, "reported", "workload", ("train",)),)

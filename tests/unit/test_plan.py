@@ -1,6 +1,7 @@
 """Plans: read strictly, explained in sentences."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -145,3 +146,10 @@ def test_wild_text_is_read_or_refused(text: str) -> None:
 )
 def test_a_plan_in_sentences(text: str, expected: str) -> None:
     assert expected in "\n".join(explain_plan(parse_plan(text.encode())))
+
+
+def test_the_documented_plan_is_one() -> None:
+    document = Path(__file__).parents[2] / "docs/plan.md"
+    lines = document.read_text(encoding="utf-8").split("```toml\n")[1].partition("```")[0]
+    plan = parse_plan(lines.replace("sha-256:…", A).encode())
+    assert (plan.runs, plan.seed, plan.machine is not None) == (3, "nonce", True)

@@ -15,7 +15,8 @@ from laminator.claims import Property
 from laminator.errors import UsageError
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 
-NAMES = Names({"train": "/data/train.csv"}, {"model": "/out/model.bin"})
+SEED = 2**64 - 1
+NAMES = Names({"train": "/data/train.csv"}, {"model": "/out/model.bin"}, SEED)
 
 
 class Scalar:
@@ -74,6 +75,11 @@ def test_paths(attester: Attester) -> None:
     with pytest.raises(workload.ReportRefusedError, match="train") as caught:
         workload.input("test")
     assert caught.value.code == "channel.name"
+    assert attester.reports() == ()
+
+
+def test_the_run_s_seed(attester: Attester) -> None:
+    assert workload.seed() == workload.seed() == SEED
     assert attester.reports() == ()
 
 

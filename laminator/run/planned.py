@@ -1,0 +1,136 @@
+"""The plan that a run follows: read once with its time-stamp, before a run number is spent.
+
+The bytes that are hashed are those that are verified and that the card carries. What can be seen
+to contradict the plan is refused here, which saves a number; the verifier's own checks decide.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from laminator.card import ConceptualMessage
+from laminator.claims import SEED_FROM_NONCE, Seed
+from laminator.digest import Digest, sha256
+from laminator.endorsements import PLAN_MEDIA_TYPE, PLAN_TIMESTAMP_MEDIA_TYPE
+from laminator.errors import MalformedError, UsageError, shown
+from laminator.evidence.timestamp_reply import MAX_REPLY
+from laminator.measure.files import measure_path
+from laminator.plan import MAX_PLAN_BYTES, MODEL, SAMPLE, Plan, PlannedMachine, parse_plan
+from laminator.run.measurement import Measurement, parse_measurement
+from laminator.run.request import RunRequest
+
+
+class Planned(NamedTuple):
+    """What the claims say of plan and seed, and what the card carries of them.
+
+    `machine` and `runs` are the plan's, None and 0 where it names none.
+    """
+
+    plan: Digest | None = None
+    token: Digest | None = None
+    seed: Seed | None = None
+    endorsements: tuple[ConceptualMessage, ...] = ()
+    machine: PlannedMachine | None = None
+    runs: int = 0
+
+
+def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
+    """Read the request's plan and time-stamp; `types` are the artifact types of the inputs.
+
+    Raises UsageError for a plan that is none, a time-stamp that is not good, and a request that
+    contradicts the plan.
+    """
+    if request.plan is None:
+        _check_seed(request, request.seed)
+        return Planned(seed=request.seed)
+    content = _read(request.plan, MAX_PLAN_BYTES)
+    try:
+        plan = parse_plan(content)
+    except MalformedError as error:
+        message = f"{shown(request.plan)}: {error.message}; `laminator plan check` explains plans"
+        raise UsageError("plan.content", message) from error
+    _check_rule(request, plan)
+    _check_seed(request, plan.seed)
+    _check_inputs(request, plan, types)
+    if request.verb == "evaluate":
+        _check_measurement(parse_measurement(request.options["measurement"], "options"), plan)
+    token, endorsements = None, [ConceptualMessage(PLAN_MEDIA_TYPE, content)]
+    if request.plan_token is not None:
+        reply = _read(request.plan_token, MAX_REPLY)
+        _check_token(request, reply, content)
+        token = sha256(reply)
+        endorsements.append(ConceptualMessage(PLAN_TIMESTAMP_MEDIA_TYPE, reply))
+    digest = sha256(content)
+    return Planned(digest, token, plan.seed, tuple(endorsements), plan.machine, plan.runs)
+
+
+def _read(path: str, limit: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise UsageError("plan.unreadable", f"cannot read {shown(path)}: {reason}") from error
+    if len(content) > limit:
+        raise UsageError("plan.size", f"{shown(path)} is larger than {limit} bytes")
+    return content
+
+
+def _check_token(request: RunRequest, reply: bytes, content: bytes) -> None:
+    """Refuse a time-stamp that a verifier with the request's anchors would not count."""
+    from laminator.appraise.timestamps import appraise_token
+    from laminator.appraise.trust import Anchor, TrustStore, parse_certificate, parse_crl
+
+    anchors = [Anchor(kind, parse_certificate(der)) for kind, der in request.tsa_anchors]
+    trust = TrustStore(tuple(anchors), tuple(map(parse_crl, request.tsa_crls)))
+    appraisal = appraise_token(reply, content, trust, dt.datetime.now(dt.UTC))
+    if appraisal.verified is None:
+        first = next(check for check in appraisal.checks if check.verdict != "pass")
+        message = f"the plan's time-stamp {shown(request.plan_token)} is not good"
+        hint = "--plan-trust names the folder with the authority's anchor and CRLs"
+        raise UsageError("plan.token", f"{message}: {first.id}: {first.detail}; {hint}")
+
+
+def _check_rule(request: RunRequest, plan: Plan) -> None:
+    if request.seed is not None and request.seed != plan.seed:
+        planned = "none" if plan.seed is None else plan.seed
+        message = f"--seed {request.seed}: the plan's rule is {planned}; leave --seed out"
+        raise UsageError("plan.seed", message)
+
+
+def _check_seed(request: RunRequest, rule: Seed | None) -> None:
+    if rule == SEED_FROM_NONCE and request.nonce is None:
+        message = "the seed follows the verifier's nonce, and there is none: give it with --nonce"
+        raise UsageError("seed.nonce", message)
+
+
+def _check_inputs(request: RunRequest, plan: Plan, types: Mapping[str, str]) -> None:
+    """Check names, types and digests; reading twice costs less than a planned number."""
+    data = {name: path for name, path in request.inputs.items() if name != MODEL}
+    odd = sorted(data.keys() ^ plan.data.keys())
+    if odd:
+        planned = ", ".join(sorted(plan.data))
+        message = f"the plan's data are {planned}; {odd[0]} is only in one of plan and request"
+        raise UsageError("plan.data", message)
+    wanted = {**plan.data, **({} if plan.model is None else {MODEL: plan.model})}
+    for name, digest in wanted.items():
+        if name not in request.inputs:
+            raise UsageError("plan.model", f"the plan's model {digest} is no input of this run")
+        found = measure_path(request.inputs[name]).digest
+        if found != digest:
+            code = "plan.model" if name == MODEL else "plan.data"
+            raise UsageError(code, f"the input {name} is {found}, the plan's is {digest}")
+        if name != MODEL and types[name] != "dataset":
+            message = f"the input {name} would be called a {types[name]}; plan it by another name"
+            raise UsageError("plan.data", message)
+
+
+def _check_measurement(measurement: Measurement, plan: Plan) -> None:
+    if set(measurement.properties) != set(plan.metric):
+        planned = ", ".join(plan.metric)
+        message = f"the plan measures exactly {planned}: write --property for each of these"
+        raise UsageError("plan.metric", message)
+    if measurement.sample != plan.parameters.get(SAMPLE, measurement.sample):
+        message = f"the plan draws a sample of {plan.parameters[SAMPLE]!r}: give it with --sample"
+        raise UsageError("plan.parameters", message)
