@@ -46,6 +46,7 @@ _FAILURES = {
     17: "additional information not available",
     25: "system failure",
 }
+_MOST_TEXTS = 8
 _ANOTHER = "ask again, or another authority"
 
 
@@ -116,7 +117,7 @@ def _check_granted(reply: bytes) -> None:
 def _texts(text: Element | None) -> Iterator[str]:
     if text is None:
         return
-    for part in elements(text.content, "response.status.text"):
+    for part in elements(text.content, "response.status.text", most=_MOST_TEXTS):
         if part.tag != UTF8_STRING:
             raise malformed("response.status.text", "UTF-8 strings", f"tag {part.tag:#04x}")
         yield shown(part.content.decode(errors="replace"))

@@ -125,6 +125,7 @@ def test_a_failure_of_no_name_has_its_number() -> None:
         b"\x31\x00",
         b"\x30\x00",
         _refusing(2, _der(0x30, _der(0x04, b"no text"))),
+        _refusing(2, _der(0x30, *[_der(0x0C, b"many texts")] * 9)),
         _der(0x30, _der(0x30, _der(0x04, b"\x00"))),
         _refusing(0),
     ],
