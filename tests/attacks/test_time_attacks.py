@@ -149,7 +149,11 @@ def test_a_simulated_authority_under_a_policy_without_simulated_roots() -> None:
     found = judge(data, trust=trust)
     assert found.as_of is not None
     assert "time.simulated" in {caveat.code for caveat in found.caveats}
-    strict = judge(data, verifying.POLICY._replace(roots=("tpm",)), trust=trust)
+    hardware = verifying.POLICY._replace(roots=("tpm",))
+    real = judge(data, hardware)
+    assert verifying.verdict_of(real, "time.authority") == "pass"
+    assert real.as_of is not None
+    strict = judge(data, hardware, trust=trust)
     assert strict.as_of is None
     assert verifying.verdict_of(strict, "time.authority") == "not-checked"
     others = [check for check in strict.checks if check.id.startswith("time.")]
@@ -371,6 +375,22 @@ def test_another_content_below_the_signature() -> None:
 )
 def test_an_algorithm_that_does_not_count(changes: dict[str, object]) -> None:
     assert lacking(judge(stamped(stamping.card(), None, **changes))) == {"time.signature"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"signature_oid": "1.2.840.10045.4.3.2"},
+        {"signature_oid": "1.2.840.113549.1.1.10"},
+        {"signature_hash": "sha1"},
+    ],
+    ids=["ECDSA", "PSS", "SHA-1"],
+)
+def test_an_algorithm_that_is_not_that_of_an_rsa_key(changes: dict[str, object]) -> None:
+    tsa = tsa_pki.authority("an RSA TSA", "rsa2048")
+    trust, made = stamping.trust(tsa), stamping.card()
+    assert judge(stamped(made, tsa), trust=trust).as_of is not None
+    assert lacking(judge(stamped(made, tsa, **changes), trust=trust)) == {"time.signature"}
 
 
 def test_two_signers() -> None:
