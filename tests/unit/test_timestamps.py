@@ -131,6 +131,12 @@ def test_key_usages_of_a_signer(usage: set[str]) -> None:
         assert _appraise(tsa.certified(usage=each)).verified is not None
 
 
+def test_a_signer_whose_key_is_for_nothing() -> None:
+    nothing = _appraise(tsa_pki.authority().certified(usage=frozenset()))
+    assert nothing.verified is None
+    assert {check.id for check in nothing.checks if check.verdict == "fail"} == {"time.chain"}
+
+
 def test_of_two_certificates_of_one_name_the_identified_one_is_the_signer() -> None:
     tsa = tsa_pki.authority()
     serial = tsa.signer.certificate.serial_number
