@@ -5,6 +5,7 @@ import importlib
 from harnesses.harness import Harness
 
 NAMES = (
+    "authority",
     "card",
     "cbor",
     "channel",

@@ -3,9 +3,10 @@
 from random import Random
 from typing import NamedTuple
 
-from harnesses.mutation import Change
+from harnesses.mutation import Change, mutate_as_cbor
 
 _CONSTRUCTED, _BIT_STRING, _OCTET_STRING = 0x20, 0x03, 0x04
+_SEQUENCE = b"\x30"
 _MAX_DEPTH = 24
 _TAGS = (0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0C, 0x13, 0x17, 0x18, 0x30, 0x31, 0x80, 0xA0, 0xA1)
 _LONG_FORM = 0x80
@@ -29,6 +30,16 @@ def mutate_as_der(data: bytes, random: Random, change: Change) -> bytes:
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         node = _changed(node, random, change)
     return _encoded(node)
+
+
+def mutate_as_cbor_of_der(data: bytes, random: Random, change: Change) -> bytes:
+    """Change the value that `data` encodes; in it, what looks like DER as DER."""
+
+    def change_inside(part: bytes) -> bytes:
+        is_der = part.startswith(_SEQUENCE)
+        return mutate_as_der(part, random, change) if is_der else change(part)
+
+    return mutate_as_cbor(data, random, change_inside)
 
 
 def _parsed(data: bytes, depth: int) -> tuple[_Node, ...] | None:

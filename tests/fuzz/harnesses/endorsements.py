@@ -1,15 +1,13 @@
 """What anybody may add to a finished card: it never makes the card worse than without it."""
 
 from functools import cache
-from random import Random
 
 import planning
 import tsa_pki
 
 from enclave_sim.adversary import forged_tpm, forged_world
-from harnesses.der_mutation import mutate_as_der
+from harnesses.der_mutation import mutate_as_cbor_of_der
 from harnesses.harness import Harness, check_json, parsed
-from harnesses.mutation import Change, mutate_as_cbor
 from laminator.appraise.trust import TrustStore
 from laminator.card import (
     MAX_ENDORSEMENTS,
@@ -29,8 +27,6 @@ from laminator.endorsements import (
 from laminator.errors import MalformedError
 from laminator.fields import array, octets, text
 from laminator.report.result_text import result_text
-
-_DER_SEQUENCE = b"\x30"
 
 
 def check(data: bytes) -> bool:
@@ -69,16 +65,6 @@ def seeds() -> list[bytes]:
     return [encode(whole), encode((foreign, other, ConceptualMessage("text/plain", b"x"), *whole))]
 
 
-def mutate(data: bytes, random: Random, change: Change) -> bytes:
-    """Change the array; what looks like DER in it as DER."""
-
-    def change_inside(part: bytes) -> bytes:
-        is_der = part.startswith(_DER_SEQUENCE)
-        return mutate_as_der(part, random, change) if is_der else change(part)
-
-    return mutate_as_cbor(data, random, change_inside)
-
-
 def _messages(data: bytes) -> tuple[ConceptualMessage, ...]:
     return array(_message, most=MAX_ENDORSEMENTS)(decode(data), "endorsements")
 
@@ -108,4 +94,4 @@ def _trust() -> TrustStore:
     return TrustStore(own.anchors + tsa.anchors, own.crls + tsa.crls)
 
 
-HARNESS = Harness(check, seeds, mutate, (TIMESTAMP_MEDIA_TYPE, PLAN_MEDIA_TYPE))
+HARNESS = Harness(check, seeds, mutate_as_cbor_of_der, (TIMESTAMP_MEDIA_TYPE, PLAN_MEDIA_TYPE))
