@@ -78,6 +78,25 @@ def test_gaps_are_named_and_what_to_do(
 
 
 @pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "not readable"),
+        (ledger(7, 8, card_of(7), b"\xff"), "?          unreadable  REJECTED  (cbor."),
+        (ledger(9, 7), "numbers 9 to 7: nothing"),
+        (ledger(7, 7, card_of(9)), "9          card      accepted"),
+    ],
+    ids=["unreadable", "an unreadable entry", "nothing", "outside"],
+)
+def test_what_is_wrong_is_shown(
+    verify: Callable[..., int], capsys: pytest.CaptureFixture[str], data: bytes, said: str
+) -> None:
+    assert verify(data) == 1
+    out, err = capsys.readouterr()
+    assert said in out
+    assert "do not rely on this ledger" in err
+
+
+@pytest.mark.parametrize(
     ("data", "status"),
     [
         (GOOD, 0),
