@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminator.appraise.artifacts import measure_artifact
+    from laminator.appraise.ledger import verify_ledger
+    from laminator.appraise.ledger_result import LedgerResult
     from laminator.appraise.nonce_rules import IssuedNonce
     from laminator.appraise.policy import Policy, load_policy, parse_policy
     from laminator.appraise.result import AsOf, Caveat, Check, Statement, VerificationResult
@@ -23,6 +25,7 @@ __all__ = [
     "Check",
     "IssuedNonce",
     "LaminatorError",
+    "LedgerResult",
     "MachineError",
     "MalformedError",
     "Policy",
@@ -38,10 +41,13 @@ __all__ = [
     "parse_policy",
     "verify",
     "verify_all",
+    "verify_ledger",
 ]
 
 _MODULES = {
     "laminator.appraise.artifacts": ("measure_artifact",),
+    "laminator.appraise.ledger": ("verify_ledger",),
+    "laminator.appraise.ledger_result": ("LedgerResult",),
     "laminator.appraise.nonce_rules": ("IssuedNonce",),
     "laminator.appraise.policy": ("Policy", "load_policy", "parse_policy"),
     "laminator.appraise.result": ("AsOf", "Caveat", "Check", "Statement", "VerificationResult"),
