@@ -205,9 +205,16 @@ class Owner:
                 if _is_over(connection) or _is_set(self._ending):
                     raise MachineError("machine.ended", "the machine is being stopped")
         try:
+            self._revive()
             yield
         finally:
             self._seat.release()
+
+    def _revive(self) -> None:
+        """Turn a TPM on again whose process somebody ended: for it, power was cut."""
+        if self._tpm.has_ended:
+            self._tpm.cut_power()
+            self._tpm = power_on(self._folder)
 
 
 def main(folder: Folder, *, transient: bool, ready: int) -> int:

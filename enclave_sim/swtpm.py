@@ -65,6 +65,11 @@ class Swtpm:
     ) -> None:
         self.cut_power()
 
+    @property
+    def has_ended(self) -> bool:
+        """Say whether the process is gone: a machine without power."""
+        return self._process.poll() is not None
+
     def exchange(self, command: bytes) -> bytes:
         """Send one command and return its response. Raises MachineError where swtpm is gone."""
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stopped_run import children, descendants, is_gone
 
 from enclave_sim.machine import Machine, create, start
 
@@ -39,29 +40,6 @@ def running(machine: Machine, folder: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     return process
-
-
-def children(process: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        found += map(int, task.read_text().split())
-    return found
-
-
-def descendants(process: int) -> list[int]:
-    """Return the processes below `process`."""
-    found = children(process)
-    for child in list(found):
-        found += descendants(child)
-    return found
-
-
-def is_gone(process: int) -> bool:
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return True
-    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def wait_until_gone(processes: list[int]) -> None:
