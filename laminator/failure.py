@@ -22,7 +22,7 @@ from laminator.claims_codec import (
 )
 from laminator.errors import MalformedError
 from laminator.eventlog import NOTHING, Record, counter_record, start_record
-from laminator.fields import Fields, choice, octets, uint
+from laminator.fields import Fields, choice, malformed, octets, uint
 
 FAILURE_PROFILE = "tag:laminator,2026:run-failure-v1"
 MAX_FAILURE = 256 * 1024
@@ -127,4 +127,6 @@ def _parse_claims(data: bytes) -> FailureClaims:
         nonce=fields.optional(_NONCE_KEY, octets(MIN_NONCE_BYTES, MAX_NONCE_BYTES)),
     )
     fields.close()
+    if claims.evidence.vouched_by is not None:
+        raise malformed("claims.evidence", "no voucher: there is one piece", claims.evidence)
     return claims

@@ -96,6 +96,7 @@ def test_its_log_ends_with_the_outcome() -> None:
         altered(more=1),
         altered(run=None),
         altered(evidence=None),
+        altered(evidence={"kind": "tpm", "key": bytes(32), "vouched-by": 0}),
         altered(profile="tag:laminator,2026:card-v1"),
         altered(outcome="x" * 5000),
         b"",
