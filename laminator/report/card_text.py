@@ -63,6 +63,9 @@ def _about(card: Card) -> Iterator[tuple[str, str]]:
     yield "launch", f"{word(claims.run.launch.type)} {claims.run.launch.digest or ''}".rstrip()
     if claims.run.plan is not None:
         yield "plan", str(claims.run.plan)
+        yield "plan's time-stamp", str(claims.run.plan_token or "none")
+    if claims.run.seed is not None:
+        yield "seed", str(claims.run.seed)
     yield "isolation", value_text(claims.isolation._asdict())
     yield "evidence", ", ".join(f"{word(ref.kind)} key {ref.key.hex()}" for ref in claims.evidence)
     if card.endorsements:

@@ -63,6 +63,33 @@ def test_a_plan_that_was_kept() -> None:
     assert {"plan.other-work", "plan.after-the-data"} <= codes(result)
 
 
+def test_what_a_plan_leaves_open_is_not_applicable() -> None:
+    inputs_ = claims().inputs
+    model = f'model = "{inputs_["model"].digest}"\n'.encode()
+    parameters = b'[parameters]\nrule = "argmax"\n'
+    assert PLAN.count(model) == PLAN.count(parameters) == 1
+    result = judge_planned(planned(PLAN.replace(model, b"").replace(parameters, b"")), POLICY)
+    assert result.accepted
+    assert verdict_of(result, "plan.model") == "not-applicable"
+    assert verdict_of(result, "plan.parameters") == "not-applicable"
+
+
+@pytest.mark.parametrize(("rule", "seed"), [("13", 13), ("0", 0), ('"none"', None)])
+def test_a_planned_number_or_none(rule: str, seed: int | None) -> None:
+    result = judge_planned(planned(plan_text(seed=rule), seed=seed))
+    assert result.accepted, result.failures()
+
+
+def test_a_card_without_a_plan_beside_one_that_keeps_its_own() -> None:
+    unplanned = world(run=claims().run._replace(plan=None))
+    cards = [card_bytes(planned()), card_bytes(unplanned)]
+    given = {"trust": trust(planned()), "now": NOW, "nonce": NONCE}
+    kept, plain = verify_all(cards, POLICY, **given)  # type: ignore[arg-type]
+    assert kept.accepted
+    assert plain.accepted
+    assert not any(check.id.startswith("plan.") for check in plain.checks)
+
+
 # --- something else is measured
 
 

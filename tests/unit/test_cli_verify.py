@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import forge
 import jsonschema
+import planning
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from verifying import LAUNCH_DIGEST, world
@@ -270,3 +271,19 @@ def test_documented_call_runs(folder: Path) -> None:
     result = names["result"]
     assert isinstance(result, VerificationResult)
     assert {check.id for check in result.checks} >= {"artifact.model", "tpm.binding"}
+
+
+def test_a_plan_of_the_verifiers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planning.PLAN
+    (folder / "plan.toml").write_bytes(plan)
+    kept = planning.planned()._replace(endorsements=())
+    (folder / "kept.card").write_bytes(forge.card_bytes(kept))
+    assert _verify("kept.card", "--plan", "plan.toml") == 0
+    assert "plan.metric" in capsys.readouterr().out
+    (folder / "plan.toml").write_bytes(plan + b"#")
+    assert _verify("kept.card", "--plan", "plan.toml") == 1
+    assert "plan.digest" in capsys.readouterr().out
+    (folder / "plan.toml").write_bytes(plan.replace(b"runs", b"run"))
+    assert _verify("kept.card", "--plan", "plan.toml") == 2
+    assert "no field 'runs'" in capsys.readouterr().err
+    assert _verify("kept.card", "--plan", "nowhere.toml") == 2

@@ -13,6 +13,7 @@ from verifying import claims, judge, world
 from laminator.appraise.policy import BUILT_IN
 from laminator.card import parse_card
 from laminator.claims import Code, Interval, Property
+from laminator.digest import sha256
 from laminator.report.card_text import card_text
 from laminator.report.result_text import result_text
 from laminator.report.text import safe, safe_message
@@ -193,6 +194,11 @@ def test_card_text_names_a_plan_where_there_is_one() -> None:
     assert run.plan is not None
     assert str(run.plan) in card_text(forge.card(world()))
     assert "plan" not in card_text(forge.card(world(run=run._replace(plan=None)))).split()
+    token = sha256(b"token")
+    text = card_text(forge.card(world(run=run._replace(plan_token=token, seed="nonce"))))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["plan's", "time-stamp", str(token)] in lines
+    assert ["seed", "nonce"] in lines
 
 
 def test_card_text_is_bounded() -> None:
