@@ -4,22 +4,18 @@ from functools import cache
 from typing import cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclave_sim.adversary import forged_pki as pki
-from enclave_sim.adversary.forged_der import Signed
 from enclave_sim.adversary.forged_tpm import Machine, ak_spki, machine
 from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import Harness, parsed
+from harnesses.signing import parts, signed
 from laminator.appraise.trust import TrustStore, parse_certificate, parse_crl
 from laminator.appraise.x509 import verify_ak_certificate
-from laminator.errors import MalformedError
-from laminator.evidence.der import elements, parse_element
 
 MAX_DETAIL = 8000
-_PARTS = 3
 _REASONS = (None, x509.ReasonFlags.key_compromise, x509.ReasonFlags.superseded)
 # A name of a kind that cryptography does not read: an X.400 address.
 _ADDRESS = x509.UnrecognizedExtension(x509.CertificateIssuer.oid, b"\x30\x02\xa3\x00")
@@ -27,11 +23,12 @@ _ADDRESS = x509.UnrecognizedExtension(x509.CertificateIssuer.oid, b"\x30\x02\xa3
 
 def check(data: bytes) -> bool:
     """Signed anew it is judged without a stumble, and makes no other key the AK."""
-    parts = parsed(_parts, data)
-    if parts is None:
+    unsigned = parsed(parts, data)
+    if unsigned is None:
         return False
     here = machine()
-    by_authority, by_root = _signed(parts, here.authority), _signed(parts, here.root)
+    keys = cast("tuple[ec.EllipticCurvePrivateKey, ...]", (here.authority.key, here.root.key))
+    by_authority, by_root = (signed(unsigned, key) for key in keys)
     as_leaf = _judge((by_authority, here.certificates[1]), here.trust)
     if as_leaf:
         assert parse_certificate(by_authority).public_key() == here.key.public_key()
@@ -52,18 +49,6 @@ def seeds() -> list[bytes]:
     named = ((), *((entry, pki.Revoked(7)) for entry in entries))
     lists = [pki.crl(here.authority, pki.CrlSpec(revoked=revoked)) for revoked in named]
     return [*here.certificates, *(crl.public_bytes(Encoding.DER) for crl in lists)]
-
-
-def _parts(data: bytes) -> Signed:
-    found = elements(parse_element(data, "signed").content, "signed")
-    if len(found) != _PARTS:
-        raise MalformedError("fuzz.parts", "not body, algorithm and signature")
-    return Signed(found[0].encoded, found[1].encoded, b"")
-
-
-def _signed(parts: Signed, authority: pki.Authority) -> bytes:
-    key = cast("ec.EllipticCurvePrivateKey", authority.key)
-    return parts._replace(signature=key.sign(parts.body, ec.ECDSA(hashes.SHA256()))).der
 
 
 def _judge(certificates: tuple[bytes, ...], trust: TrustStore) -> bool:
