@@ -125,6 +125,10 @@ def _add_attester(parser: argparse.ArgumentParser) -> None:
 
 
 def _absolute(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("option.path", f"{shown(path)} is no UTF-8; rename it") from error
     return str(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps links as they are
 
 

@@ -42,6 +42,9 @@ def _check_files(request: RunRequest) -> None:
         if not os.access(given, os.R_OK):
             message = f"cannot read the input {name} at {shown(given)}"
             raise UsageError("request.input", message)
+        if not (Path(given).is_file() or Path(given).is_dir()):
+            message = f"the input {name} at {shown(given)} is neither file nor folder"
+            raise UsageError("request.input", message)
 
 
 def _check_names(request: RunRequest) -> None:

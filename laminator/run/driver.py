@@ -46,7 +46,7 @@ def verify_command(request: RunRequest, verification: Verification) -> str:
         words += ["--nonce", request.nonce.hex()]
     for path in dict.fromkeys(request.cards.values()):
         words += ["--lineage", _short(path)]
-    return shlex.join(words)
+    return _one_line(shlex.join(words))
 
 
 def _conclude(request: RunRequest, status: int, verification: Verification) -> int:
@@ -54,9 +54,10 @@ def _conclude(request: RunRequest, status: int, verification: Verification) -> i
     if entry is None:
         return status
     if entry.outcome == "card" and status == 0:
-        _say(f"run number {entry.number}: wrote {_short(request.card)}")
+        _say(f"run number {entry.number}: wrote {_one_line(_short(request.card))}")
         if not request.environment_public:
-            _say(f"its salts and values are in {_short(request.card)}{PRIVATE_SUFFIX}; keep them")
+            private = _one_line(_short(request.card) + PRIVATE_SUFFIX)
+            _say(f"its salts and values are in {private}; keep them")
         _say(f"verify it with:\n  {verify_command(request, verification)}")
         return 0
     if entry.outcome == "died":
@@ -111,6 +112,11 @@ def _short(path: str) -> str:
     target = Path(path)
     here = Path.cwd()
     return str(target.relative_to(here)) if target.is_relative_to(here) else path
+
+
+def _one_line(path: str) -> str:
+    """Return what is quoted from outside without line feeds: it writes no line of ours."""
+    return path.replace("\n", r"\x0a")
 
 
 def _say(text: str) -> None:
