@@ -164,6 +164,11 @@ def test_a_model_that_is_typed_as_something_else(group: str, lie: str) -> None:
     refused(edit)
 
 
+@pytest.mark.parametrize("seed", [2**53 + 1, -1, "clock", True, 0.5])
+def test_a_seed_rule_that_is_none(seed: object) -> None:
+    refused(lambda plain: plain["run"].update({"seed": seed}))
+
+
 @pytest.mark.parametrize("nonce", [b"", b"n" * 7, b"n" * 65, "n" * 32])
 def test_a_nonce_of_no_size_that_a_nonce_has(nonce: object) -> None:
     refused(lambda plain: plain.update({10: nonce}))

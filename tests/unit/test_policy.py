@@ -244,6 +244,10 @@ def test_explain_says_everything_asked() -> None:
             '[[property]]\nname = "a"\nsource = "reported"\nmin = 0\nmax = 1',
             "at least 0 and at most 1, judged by the worse end of its interval where it has one",
         ),
+        (
+            '[[property]]\nname = "a"\nsource = ["measured", "external"]',
+            "is accepted, though no external value counts in this version",
+        ),
     ],
 )
 def test_explain_says_what_is_let_through(text: str, expected: str) -> None:

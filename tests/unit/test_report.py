@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verifying import claims, judge, world
 
+from laminator.appraise.ledger import verify_ledger
 from laminator.appraise.policy import BUILT_IN
 from laminator.card import parse_card
 from laminator.claims import Code, Interval, Property
 from laminator.digest import sha256
 from laminator.report.card_text import card_text
+from laminator.report.ledger_text import ledger_text
 from laminator.report.result_text import result_text
 from laminator.report.text import safe, safe_message
 from laminator.report.value import value_text
@@ -199,6 +201,15 @@ def test_card_text_names_a_plan_where_there_is_one() -> None:
     lines = [line.split() for line in text.splitlines()]
     assert ["plan's", "time-stamp", str(token)] in lines
     assert ["seed", "nonce"] in lines
+
+
+def test_text_of_a_ledger_that_cannot_be_read() -> None:
+    trust, now = forge.machine().trust, forge.NOW
+    result = verify_ledger(b"nothing", BUILT_IN, trust=trust, now=now)
+    text = ledger_text(result._replace(caveats=()), "x.ledger")
+    assert text.startswith("x.ledger: REJECTED under policy built-in: not readable\n")
+    assert "numbers" not in text
+    assert "does not show" not in text
 
 
 def test_card_text_is_bounded() -> None:
