@@ -6,6 +6,7 @@ from harnesses.harness import Harness
 
 NAMES = (
     "authority",
+    "bundle",
     "card",
     "cbor",
     "channel",

@@ -51,17 +51,33 @@ def mutate_as_frames(data: bytes, random: Random, change: Change) -> bytes:
     frames = list(_frames(data))
     if not frames or random.random() < 0.1:
         return change(data)
-    place = random.randrange(len(frames))
+    changed = _changed_items(frames, random, change)
+    return b"".join(len(frame).to_bytes(LENGTH_BYTES, "big") + frame for frame in changed)
+
+
+def mutate_as_sequence(data: bytes, random: Random, change: Change) -> bytes:
+    """Change one item of a CBOR sequence, or leave out, repeat or move one."""
+    try:
+        items = list(cbor.split_sequence(data))
+    except MalformedError:
+        items = []
+    if not items or random.random() < 0.1:
+        return change(data)
+    return b"".join(_changed_items(items, random, change))
+
+
+def _changed_items(items: list[bytes], random: Random, change: Change) -> list[bytes]:
+    place = random.randrange(len(items))
     match random.randrange(8):
         case 0:
-            del frames[place]
+            del items[place]
         case 1:
-            frames.insert(random.randrange(len(frames)), frames[place])
+            items.insert(random.randrange(len(items)), items[place])
         case 2:
-            frames.append(frames.pop(place))
+            items.append(items.pop(place))
         case _:
-            frames[place] = mutate_as_cbor(frames[place], random, change)
-    return b"".join(len(frame).to_bytes(LENGTH_BYTES, "big") + frame for frame in frames)
+            items[place] = mutate_as_cbor(items[place], random, change)
+    return items
 
 
 def byte_change(random: Random) -> Change:
