@@ -62,7 +62,7 @@ def test_a_folder_that_holds_one_gets_no_card(shop: Workshop, make: Callable[[Pa
     make(shop.folder / "data" / "odd")
     ran = shop.run("print('ran')", "--input=train=data")
     assert (ran.status, ran.stdout, shop.has_card) == (125, "", False)
-    assert shop.ledger()[-1]["outcome"] == "failed"
+    assert shop.ledger()[-1]["outcome"] == "refused"
 
 
 @pytest.mark.parametrize(
