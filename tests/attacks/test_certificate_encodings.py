@@ -249,6 +249,28 @@ def test_an_authority_whose_curve_is_written_in_full() -> None:
     assert found_in("authority", edit) == {"ak.chain"}
 
 
+@pytest.mark.parametrize("exponent", [b"\1", b"\1\0\2", b"\2"], ids=["1", "65538", "2"])
+def test_an_rsa_key_that_is_no_permutation(exponent: bytes) -> None:
+    """cryptography reads no such key; `ak.algorithm` would refuse it, should it begin to."""
+    made = world(machine("rsassa"), claims())
+    assert judge(made).accepted
+    leaf, authority = made.machine.certificates
+    signer = made.machine.authority.key
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+
+    def edit(fields: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        algorithm, bits = elements(content(fields[SPKI]))
+        (numbers,) = elements(content(bits)[1:])
+        modulus, old = elements(content(numbers))
+        assert old == tlv(0x02, b"\1\0\1")
+        key = tlv(0x03, b"\0" + tlv(0x30, modulus + tlv(0x02, exponent)))
+        return (*fields[:SPKI], tlv(0x30, algorithm + key), *fields[SPKI + 1 :])
+
+    lie = forged_der.edited(x509.load_der_x509_certificate(leaf), signer, edit)
+    found = failures(judge(deviations.other_certificates(made, lie, authority)))
+    assert found == {"ak.certificate"}
+
+
 def certified_under(authority: str, root: str) -> World:
     top = pki.root(f"root {root}", root)
     issuer = pki.authority(top, f"authority {authority}", authority)
