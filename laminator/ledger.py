@@ -52,8 +52,15 @@ def encode_ledger(first: int, last: int, entries: Sequence[bytes]) -> bytes:
     return encoded
 
 
+def is_failure(entry: bytes) -> bool:
+    """Tell by its profile whether `entry` is a failure record, and not a card.
+
+    Raises MalformedError for bytes that are neither.
+    """
+    fields = Fields(cbor.decode(entry, max_bytes=MAX_CARD), "entry")
+    return fields.take("profile", choice(PROFILE, FAILURE_PROFILE)) == FAILURE_PROFILE
+
+
 def parse_entry(data: bytes) -> Entry:
-    """Parse a card or a failure record: its profile says which. Raises MalformedError."""
-    fields = Fields(cbor.decode(data, max_bytes=MAX_CARD), "entry")
-    profile = fields.take("profile", choice(PROFILE, FAILURE_PROFILE))
-    return parse_card(data) if profile == PROFILE else parse_failure(data)
+    """Parse a card or a failure record. Raises MalformedError."""
+    return parse_failure(data) if is_failure(data) else parse_card(data)

@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 
 from laminator.appraise.caveats import trust_caveats
-from laminator.appraise.check import Caveat, Trust, failed, passed, verdict_of
+from laminator.appraise.check import Caveat, Check, Trust, failed, passed, verdict_of
 from laminator.appraise.evidence import Setting
 from laminator.appraise.failure import verify_failure
 from laminator.appraise.ledger_result import Account, LedgerResult
@@ -23,11 +23,11 @@ from laminator.appraise.lineage import index_cards
 from laminator.appraise.policy import BUILT_IN, COVERAGES, Policy
 from laminator.appraise.trust import TrustStore
 from laminator.appraise.verify import Question, verify_card
-from laminator.card import Card
+from laminator.card import Card, parse_card
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError
-from laminator.failure import FailureRecord
-from laminator.ledger import Entry, Ledger, parse_entry, parse_ledger
+from laminator.failure import FailureRecord, parse_failure
+from laminator.ledger import Entry, Ledger, is_failure, parse_ledger
 
 # Codes are part of the interface: they stay, and the schema of ledger results lists them.
 SENTENCES = {
@@ -89,16 +89,21 @@ def verify_ledger(
     )
 
 
-def _parsed(data: bytes) -> Entry | MalformedError:
+def _parsed(data: bytes) -> Entry | Check:
+    """Return the entry, or the check that it fails: bytes that are neither kind are no card."""
+    id_ = "card.parse"
     try:
-        return parse_entry(data)
+        if is_failure(data):
+            id_ = "failure.parse"
+            return parse_failure(data)
+        return parse_card(data)
     except MalformedError as error:
-        return error
+        return failed(id_, error.message)
 
 
-def _account(entry: Entry | MalformedError, policy: Policy, setting: Setting) -> Account:
-    if isinstance(entry, MalformedError):
-        return Account("unreadable", None, failures=(entry.code,))
+def _account(entry: Entry | Check, policy: Policy, setting: Setting) -> Account:
+    if isinstance(entry, Check):
+        return Account("unreadable", None, failures=(entry.id,))
     if isinstance(entry, Card):
         return _card_account(entry, policy, setting)
     return _failure_account(entry, policy, setting)
@@ -137,7 +142,7 @@ def _failure_account(record: FailureRecord, policy: Policy, setting: Setting) ->
     )
 
 
-def _plans(entries: Iterable[Entry | MalformedError]) -> dict[Digest, int]:
+def _plans(entries: Iterable[Entry | Check]) -> dict[Digest, int]:
     """Return how many runs each plan allows whose bytes a card here carries, by its digest."""
     from laminator.appraise.plan_rules import find_plan
     from laminator.plan import parse_plan

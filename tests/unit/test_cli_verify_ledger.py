@@ -81,7 +81,7 @@ def test_gaps_are_named_and_what_to_do(
     ("data", "said"),
     [
         (b"", "not readable"),
-        (ledger(7, 8, card_of(7), b"\xff"), "?          unreadable  REJECTED  (cbor."),
+        (ledger(7, 8, card_of(7), b"\xff"), "?          unreadable  REJECTED  (card.parse)"),
         (ledger(9, 7), "numbers 9 to 7: nothing"),
         (ledger(7, 7, card_of(9)), "9          card      accepted"),
     ],
