@@ -3,7 +3,7 @@
 import pycddl
 import pytest
 from cddl import CDDL
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enclave_sim.adversary.forged_ledger import (
@@ -31,6 +31,8 @@ from laminator.failure import (
     parse_failure,
 )
 from laminator.ledger import MAX_NUMBERS, encode_ledger, parse_entry, parse_ledger
+
+RECORD = failure_bytes(failed_run(8))
 
 
 def altered(**changes: cbor.Value) -> bytes:
@@ -122,6 +124,7 @@ def test_a_ledger_too_long_is_not_written() -> None:
         encode_ledger(1, 2, [b"x"] * (MAX_NUMBERS + 1))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read_as_the_one_encoding(data: bytes) -> None:
     for parse in (parse_failure, parse_ledger, parse_entry):
@@ -129,9 +132,10 @@ def test_any_bytes_are_refused_or_read_as_the_one_encoding(data: bytes) -> None:
             parse(data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_another_record_or_none(data: st.DataObject) -> None:
-    content = bytearray(failure_bytes(failed_run(8)))
+    content = bytearray(RECORD)
     place = data.draw(st.integers(0, 8 * len(content) - 1))
     content[place // 8] ^= 1 << place % 8
     try:
