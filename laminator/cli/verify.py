@@ -176,6 +176,10 @@ _ADVICE = {
     "`roots` only if you rely on it",
     "policy.coverage": "name the attester's reference values in a policy file; `laminator "
     "reference launch` computes them",
+    "policy.require.plan.digest": "give the plan that the card's claims name with --plan",
+    "policy.require.plan.token": "pin the time-stamping authority's root, if you trust it, with "
+    "`laminator trust add --kind tsa`, and give its CRLs with --collateral",
+    "policy.require.plan.seed": "give the nonce that you sent to the provider with --nonce",
     "policy.nonce": "give the nonce that you sent to the provider with --nonce",
     "nonce.expiry": "issue another nonce with `laminator nonce issue` and ask for a card with it",
     "nonce.use": "a nonce is for one card; issue another for each further card that you ask for",

@@ -71,6 +71,19 @@ def plain_measurement(measurement: Measurement) -> dict[Key, Value]:
     return cast("dict[Key, Value]", measurement._asdict())
 
 
+def chosen_parameters(what: Measurement) -> dict[str, Value]:
+    """Return the parameters of a measured property that the caller chose."""
+    lists = {"sensitive": what.sensitive, "held-back": what.held_back, "columns": what.header}
+    parameters: dict[str, Value] = {"labels": _label_source(what)}
+    parameters.update({name: value for name, value in lists.items() if value})
+    given = tuple(name for name in what.features if name in what.sensitive)
+    if given:
+        parameters["sensitive-features"] = given
+    if what.sample is not None:
+        parameters["sample"] = what.sample
+    return parameters
+
+
 def encode_orders(orders: Orders) -> bytes:
     """Return what `parse_orders` reads."""
     plain: dict[Key, Encodable] = {
@@ -156,3 +169,16 @@ def _uint_or_none(value: Value, path: str) -> int | None:
 
 def _text_or_none(value: Value, path: str) -> str | None:
     return None if value is None else text(value, path)
+
+
+def _label_source(what: Measurement) -> str:
+    """Return where the labels are, so that nobody gives another column the labels' name.
+
+    Where the caller named the columns, it is the column's number, from 1; 0 for none of them.
+    """
+    if what.labels is None:
+        return "file"
+    if what.header:
+        number = what.header.index(what.labels) + 1 if what.labels in what.header else 0
+        return f"column-number:{number}"
+    return f"column:{what.labels}"

@@ -9,7 +9,7 @@ it on one socket, a frame each (`laminator.run.frames`); the model's process is 
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
@@ -17,12 +17,18 @@ from laminator.claims import Property
 from laminator.claims_codec import parse_property, plain_property
 from laminator.errors import LaminatorError, MalformedError, UsageError
 from laminator.fields import MAX_TEXT, Fields, array, flag, text
-from laminator.measure.dataset import Examples, class_order, load_columns, load_labels, split
+from laminator.measure.dataset import class_order, load_columns, load_labels, split
 from laminator.properties import MEASURERS
 from laminator.properties.decision import decide, index_labels
 from laminator.properties.performance import Choices, Setting
 from laminator.run.frames import receive_frame, send_frame
-from laminator.run.measurement import MAX_ORDERS_BYTES, Copied, Measurement, Orders, parse_orders
+from laminator.run.measurement import (
+    MAX_ORDERS_BYTES,
+    Copied,
+    Orders,
+    chosen_parameters,
+    parse_orders,
+)
 from laminator.run.predictions import ask, receive_classes
 from laminator.run.sandbox import make_undumpable
 from laminator.seed import draw_rows
@@ -90,8 +96,9 @@ def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
     chosen, rule = decide(scores, len(classes))
     model.close()
     parameters: dict[str, Value] = {
-        **_data_parameters(what, examples),
-        **_draw_parameters(orders),
+        **chosen_parameters(what),
+        **({} if what.sample is None else {"seed": orders.rule}),
+        "features": len(examples.features),
         "decision": rule,
         "classes": classes,
         "classes-from": "data" if named is None else "model",
@@ -116,31 +123,3 @@ def _rows(orders: Orders, rows: int) -> Sequence[int]:
     if not 0 < sample <= rows:
         raise UsageError("evaluate.sample", f"cannot draw {sample} of the data's {rows} rows")
     return draw_rows(orders.seed, rows, sample)
-
-
-def _draw_parameters(orders: Orders) -> Mapping[str, Value]:
-    sample = orders.measurement.sample
-    return {} if sample is None else {"sample": sample, "seed": orders.rule}
-
-
-def _data_parameters(what: Measurement, examples: Examples) -> Mapping[str, Value]:
-    parameters: dict[str, Value] = {
-        "labels": _label_source(what),
-        "features": len(examples.features),
-    }
-    lists = {"sensitive": what.sensitive, "held-back": what.held_back, "columns": what.header}
-    parameters.update({name: value for name, value in lists.items() if value})
-    given = tuple(name for name in what.features if name in what.sensitive)
-    return {**parameters, "sensitive-features": given} if given else parameters
-
-
-def _label_source(what: Measurement) -> str:
-    """Return where the labels are, so that nobody gives another column the labels' name.
-
-    Where the caller named the columns, it is the column's number, from 1.
-    """
-    if what.labels is None:
-        return "file"
-    if what.header:
-        return f"column-number:{what.header.index(what.labels) + 1}"
-    return f"column:{what.labels}"

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laminator.card import ConceptualMessage
+from laminator.cbor import Value
 from laminator.claims import SEED_FROM_NONCE, Seed
 from laminator.digest import Digest, sha256
 from laminator.endorsements import PLAN_MEDIA_TYPE, PLAN_TIMESTAMP_MEDIA_TYPE
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.timestamp_reply import MAX_REPLY
 from laminator.measure.files import measure_path
-from laminator.plan import MAX_PLAN_BYTES, MODEL, SAMPLE, Plan, PlannedMachine, parse_plan
-from laminator.run.measurement import Measurement, parse_measurement
+from laminator.plan import MAX_PLAN_BYTES, MODEL, Plan, PlannedMachine, parse_plan
+from laminator.run.measurement import Measurement, chosen_parameters, parse_measurement
 from laminator.run.request import RunRequest
+from laminator.toml_border import same
 
 
 class Planned(NamedTuple):
@@ -43,6 +45,7 @@ def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
     """
     if request.plan is None:
         _check_seed(request, request.seed)
+        _check_sample(request, request.seed)
         return Planned(seed=request.seed)
     content = _read(request.plan, MAX_PLAN_BYTES)
     try:
@@ -53,8 +56,8 @@ def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
     _check_rule(request, plan)
     _check_seed(request, plan.seed)
     _check_inputs(request, plan, types)
-    if request.verb == "evaluate":
-        _check_measurement(parse_measurement(request.options["measurement"], "options"), plan)
+    _check_sample(request, plan.seed)
+    _check_evaluation(request, plan)
     token, endorsements = None, [ConceptualMessage(PLAN_MEDIA_TYPE, content)]
     if request.plan_token is not None:
         reply = _read(request.plan_token, MAX_REPLY)
@@ -126,11 +129,35 @@ def _check_inputs(request: RunRequest, plan: Plan, types: Mapping[str, str]) -> 
             raise UsageError("plan.data", message)
 
 
-def _check_measurement(measurement: Measurement, plan: Plan) -> None:
+def _check_evaluation(request: RunRequest, plan: Plan) -> None:
+    measurement = _measurement(request)
+    if measurement is None:
+        return
     if set(measurement.properties) != set(plan.metric):
         planned = ", ".join(plan.metric)
         message = f"the plan measures exactly {planned}: write --property for each of these"
         raise UsageError("plan.metric", message)
-    if measurement.sample != plan.parameters.get(SAMPLE, measurement.sample):
-        message = f"the plan draws a sample of {plan.parameters[SAMPLE]!r}: give it with --sample"
-        raise UsageError("plan.parameters", message)
+    chosen = chosen_parameters(measurement)
+    for key in sorted(chosen.keys() | plan.parameters.keys()) if plan.parameters else ():
+        if not same(chosen.get(key), plan.parameters.get(key)):
+            found, planned = _value(chosen.get(key)), _value(plan.parameters.get(key))
+            message = f"the plan's parameter {key} is {planned}, this evaluation's {found}"
+            raise UsageError("plan.parameters", message)
+
+
+def _check_sample(request: RunRequest, rule: Seed | None) -> None:
+    measurement = _measurement(request)
+    if measurement is not None and measurement.sample is not None and rule is None:
+        message = "a sample without a seed: nobody could check which rows were drawn; give --seed"
+        raise UsageError("evaluate.sample", message)
+
+
+def _measurement(request: RunRequest) -> Measurement | None:
+    """Return what an evaluation measures, None for a run."""
+    if request.verb != "evaluate":
+        return None
+    return parse_measurement(request.options["measurement"], "options.measurement")
+
+
+def _value(value: Value) -> str:
+    return "nothing" if value is None else shown(value)
