@@ -183,7 +183,7 @@ def test_a_small_info() -> None:
         (_info(integer(1), integer(1)), "tst-info.policy"),
         (_info(integer(1), oid("1.2.3"), sequence(sequence(), octets(b""))), "imprint.hash"),
         (
-            _info(integer(1), oid("1.2.3"), sequence(sequence(octets(b"")), octets(b""))),
+            _info(integer(1), oid("1.2.3"), sequence(sequence(octets(b"\x2a\x03")), octets(b""))),
             "imprint.hash",
         ),
         (
