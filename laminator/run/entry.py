@@ -10,8 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What stops an attester."""
+from laminator.run.signals import SIGNALS
 
 _USAGE_STATUS = 2
 

@@ -15,7 +15,6 @@ from laminator.errors import UsageError, shown
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 from laminator.run.filesystem import Filesystem, is_broad
-from laminator.run.outcome import InterruptedRunError
 from laminator.run.pinned import pin, pin_code
 from laminator.run.places import (
     Handed,
@@ -40,6 +39,7 @@ from laminator.run.sandbox import (
     start,
 )
 from laminator.run.session import StartedRun, artifact_type
+from laminator.run.signals import InterruptedRunError
 from laminator.seed import workload_seed
 
 _GRACE_SECONDS = 3.0

@@ -4,6 +4,7 @@ import signal
 from typing import NamedTuple
 
 from laminator.errors import LaminatorError, UsageError
+from laminator.run.signals import InterruptedRunError
 
 FAILURE_STATUS = 125
 _SIGNAL_BASE = 128
@@ -16,14 +17,6 @@ class Outcome(NamedTuple):
     status: int
     message: str = ""
     id: bytes = b""
-
-
-class InterruptedRunError(Exception):
-    """The attester was told to stop; `signal` is the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = number
 
 
 class WorkloadFailedError(Exception):

@@ -5,8 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from laminator.run.entry import SIGNALS
-from laminator.run.outcome import InterruptedRunError
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops an attester."""
+
+
+class InterruptedRunError(Exception):
+    """The attester was told to stop; `signal` is the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
 
 
 def listen() -> None:

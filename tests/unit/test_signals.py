@@ -1,14 +1,17 @@
 """The signals that stop an attester: one ends the run, held back it waits, late it is nothing."""
 
-import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
-from laminator.run.entry import SIGNALS
-from laminator.run.outcome import InterruptedRunError
-from laminator.run.signals import held_back, listen, stop_listening
+from laminator.run.signals import (
+    SIGNALS,
+    InterruptedRunError,
+    held_back,
+    listen,
+    stop_listening,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +27,9 @@ def handlers() -> Iterator[None]:
 def test_the_first_signal_ends_the_run_and_the_second_is_ignored(number: int) -> None:
     listen()
     with pytest.raises(InterruptedRunError) as caught:
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
     assert caught.value.signal == number
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
 
 
 def test_a_signal_waits_until_the_block_is_left() -> None:
@@ -35,7 +38,7 @@ def test_a_signal_waits_until_the_block_is_left() -> None:
 
     def work() -> None:
         with held_back():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             reached.append("the end")
 
     with pytest.raises(InterruptedRunError):
@@ -46,7 +49,7 @@ def test_a_signal_waits_until_the_block_is_left() -> None:
 def test_a_late_signal_ends_nothing() -> None:
     listen()
     stop_listening()
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_handlers_that_are_not_ours_stay() -> None:
