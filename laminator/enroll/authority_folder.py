@@ -60,7 +60,7 @@ class AuthorityFolder(NamedTuple):
         """Return the authority's certificate. Raises MachineError and MalformedError."""
         try:
             return x509.load_pem_x509_certificate(_read(self.root))
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise MalformedError("authority.certificate", "not a certificate in PEM") from error
 
     def unlock(self, passphrase: bytes) -> Authority:

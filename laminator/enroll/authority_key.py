@@ -137,7 +137,7 @@ def load_authority(certificate: bytes, key: bytes, passphrase: bytes) -> Authori
     """Return the authority of a PEM certificate and its encrypted key. Raises LaminatorError."""
     try:
         loaded = x509.load_pem_x509_certificate(certificate)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise MalformedError("authority.certificate", "not a certificate in PEM") from error
     return Authority(loaded, decrypt_key(key, passphrase))
 

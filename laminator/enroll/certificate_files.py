@@ -23,7 +23,7 @@ def read_certificates(path: str) -> tuple[bytes, ...]:
     try:
         with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
             loaded = x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise UsageError("file.certificate", f"{shown(path)} holds no certificate") from error
     return tuple(each.public_bytes(Encoding.DER) for each in loaded)
 

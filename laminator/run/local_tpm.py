@@ -55,7 +55,7 @@ def load_certificates(folder: Path) -> tuple[bytes, ...]:
     for path in sorted(folder.glob("*.pem")) + sorted(folder.glob("*.crt")):
         try:
             loaded = x509.load_pem_x509_certificates(path.read_bytes()[:_MAX_CERTIFICATE_BYTES])
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             message = f"{shown(str(path))} holds no PEM certificate"
             raise MalformedError("ak.certificate", message) from error
         found += [certificate.public_bytes(Encoding.DER) for certificate in loaded]

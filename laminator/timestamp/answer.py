@@ -47,6 +47,7 @@ _FAILURES = {
     25: "system failure",
 }
 _MOST_TEXTS = 8
+_FAILURE_BYTES = 4
 _ANOTHER = "ask again, or another authority"
 
 
@@ -126,7 +127,7 @@ def _texts(text: Element | None) -> Iterator[str]:
 def _failures(failure: Element | None) -> Iterator[str]:
     if failure is None:
         return
-    bits = "".join(f"{octet:08b}" for octet in failure.content[1:])
+    bits = "".join(f"{octet:08b}" for octet in failure.content[1 : 1 + _FAILURE_BYTES])
     for number, bit in enumerate(bits):
         if bit == "1":
             yield _FAILURES.get(number, f"failure {number}")

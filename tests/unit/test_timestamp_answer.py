@@ -112,6 +112,14 @@ def test_the_authoritys_words_are_repeated_and_harmless() -> None:
     assert "unrecognised or unsupported hash; wrong data format; additional" in message
 
 
+def test_an_authority_that_names_every_failure_is_cut_short() -> None:
+    failure = _der(0x03, b"\x00", b"\xff" * 100)
+    with pytest.raises(TimestampRefusedError) as refused:
+        check_answer(_refusing(2, failure), MESSAGE, None)
+    assert refused.value.message.count("failure ") == 24
+    assert len(refused.value.message) < 700
+
+
 def test_a_failure_of_no_name_has_its_number() -> None:
     with pytest.raises(TimestampRefusedError, match="failure 1"):
         check_answer(_refusing(2, _der(0x03, b"\x00\x40")), MESSAGE, None)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import VECTORS, Harness, golden_cards, parsed
-from laminator.appraise.result import FAIL
+from laminator.appraise.check import FAIL
 from laminator.appraise.trust import TrustStore, load_trust, parse_certificate, parse_crl
 from laminator.appraise.x509 import verify_ak_certificate
 from laminator.card import parse_card
