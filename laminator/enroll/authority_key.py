@@ -10,6 +10,7 @@ import base64
 import datetime as dt
 import hashlib
 import os
+import warnings
 from typing import NamedTuple
 
 from cryptography import x509
@@ -136,8 +137,9 @@ def decrypt_key(data: bytes, passphrase: bytes) -> AuthorityKey:
 def load_authority(certificate: bytes, key: bytes, passphrase: bytes) -> Authority:
     """Return the authority of a PEM certificate and its encrypted key. Raises LaminatorError."""
     try:
-        loaded = x509.load_pem_x509_certificate(certificate)
-    except (ValueError, x509.InvalidVersion) as error:
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            loaded = x509.load_pem_x509_certificate(certificate)
+    except (ValueError, x509.InvalidVersion, UserWarning) as error:
         raise MalformedError("authority.certificate", "not a certificate in PEM") from error
     return Authority(loaded, decrypt_key(key, passphrase))
 

@@ -140,14 +140,14 @@ def _number(attest: bytes) -> int:
 
 def _matching(certificates: tuple[bytes, ...], key: bytes) -> tuple[bytes, ...]:
     """Return the certificates with the one for `key` first. Raises MachineError without one."""
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from laminator.appraise.trust import parse_certificate
 
     for certificate in certificates:
         try:
-            subject = x509.load_der_x509_certificate(certificate).public_key()
-        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            subject = parse_certificate(certificate).public_key()
+        except MalformedError as error:
             raise MalformedError("ak.certificate", "a certificate is not readable") from error
         if subject.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == key:
             return (certificate, *(other for other in certificates if other != certificate))

@@ -48,17 +48,15 @@ class LocalTpm:
 
 def load_certificates(folder: Path) -> tuple[bytes, ...]:
     """Return all certificates in `folder` as DER. Raises MachineError where there is none."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
+    from laminator.enroll.certificate_files import split_pem
 
-    found = []
+    found: list[bytes] = []
     for path in sorted(folder.glob("*.pem")) + sorted(folder.glob("*.crt")):
         try:
-            loaded = x509.load_pem_x509_certificates(path.read_bytes()[:_MAX_CERTIFICATE_BYTES])
-        except (ValueError, x509.InvalidVersion) as error:
+            found += split_pem(path.read_bytes()[:_MAX_CERTIFICATE_BYTES])
+        except MalformedError as error:
             message = f"{shown(str(path))} holds no PEM certificate"
             raise MalformedError("ak.certificate", message) from error
-        found += [certificate.public_bytes(Encoding.DER) for certificate in loaded]
     found += [path.read_bytes()[:_MAX_CERTIFICATE_BYTES] for path in sorted(folder.glob("*.der"))]
     if not found:
         message = (
