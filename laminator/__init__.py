@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminator.appraise.artifacts import measure_artifact
+    from laminator.appraise.check import Caveat, Check, Statement
     from laminator.appraise.ledger import verify_ledger
     from laminator.appraise.ledger_result import LedgerResult
     from laminator.appraise.nonce_rules import IssuedNonce
     from laminator.appraise.policy import Policy, load_policy, parse_policy
-    from laminator.appraise.result import AsOf, Caveat, Check, Statement, VerificationResult
+    from laminator.appraise.result import AsOf, VerificationResult
     from laminator.appraise.trust import TrustStore, load_crls, load_trust
     from laminator.appraise.verify import verify, verify_all
     from laminator.card import Card, parse_card
@@ -46,11 +47,12 @@ __all__ = [
 
 _MODULES = {
     "laminator.appraise.artifacts": ("measure_artifact",),
+    "laminator.appraise.check": ("Caveat", "Check", "Statement"),
     "laminator.appraise.ledger": ("verify_ledger",),
     "laminator.appraise.ledger_result": ("LedgerResult",),
     "laminator.appraise.nonce_rules": ("IssuedNonce",),
     "laminator.appraise.policy": ("Policy", "load_policy", "parse_policy"),
-    "laminator.appraise.result": ("AsOf", "Caveat", "Check", "Statement", "VerificationResult"),
+    "laminator.appraise.result": ("AsOf", "VerificationResult"),
     "laminator.appraise.trust": ("TrustStore", "load_crls", "load_trust"),
     "laminator.appraise.verify": ("verify", "verify_all"),
     "laminator.card": ("Card", "parse_card"),

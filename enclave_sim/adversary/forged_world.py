@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from enclave_sim.adversary import forged_claims
 from enclave_sim.adversary import forged_pki as pki
 from enclave_sim.adversary.forged_tpm import Machine, certification, machine, quote, signed
+from laminator.appraise.check import Check
 from laminator.appraise.policy import Policy, References
-from laminator.appraise.result import Check, VerificationResult
+from laminator.appraise.result import VerificationResult
 from laminator.appraise.verify import verify
 from laminator.card import Card, ConceptualMessage, binding, encode_card
 from laminator.claims import Claims, EvidenceRef, Launch, LogSummary

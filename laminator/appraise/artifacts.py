@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from laminator.appraise.result import Check, failed, not_applicable, passed
+from laminator.appraise.check import Check, failed, not_applicable, passed
 from laminator.claims import Claims
 from laminator.digest import Digest
 

@@ -4,16 +4,10 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from laminator.appraise.check import NOT_CHECKED, PASS, Caveat, Check, Trust
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.policy import Policy
-from laminator.appraise.result import (
-    NOT_CHECKED,
-    PASS,
-    Caveat,
-    Check,
-    Trust,
-    VerificationResult,
-)
+from laminator.appraise.result import VerificationResult
 from laminator.appraise.rules import selects
 from laminator.card import Card
 from laminator.claims import FOUND_PARAMETERS, Claims, Isolation, Property

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator
 
-from laminator.appraise.result import Check, failed, not_applicable, not_checked, passed
+from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
 from laminator.card import Card
 from laminator.claims import Claims, Isolation
 from laminator.eventlog import expected_records, replay

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from laminator.appraise.algorithms import hash_weakness
-from laminator.appraise.result import Check, failed, not_checked, passed
+from laminator.appraise.check import Check, failed, not_checked, passed
 from laminator.errors import shown
 
 _REASONS_THAT_COUNT_FROM_THEIR_DATE = frozenset(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from laminator.appraise.result import Check, failed, not_checked, passed
+from laminator.appraise.check import Check, failed, not_checked, passed
 from laminator.appraise.trust import TrustStore
 from laminator.card import Card
 from laminator.digest import Digest

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from laminator.appraise import rules
-from laminator.appraise.claim_rules import check_future
-from laminator.appraise.evidence import Findings, Setting
-from laminator.appraise.policy import Policy
-from laminator.appraise.result import (
+from laminator.appraise.check import (
     Check,
     Trust,
     failed,
@@ -16,6 +13,9 @@ from laminator.appraise.result import (
     passed,
     verdict_of,
 )
+from laminator.appraise.claim_rules import check_future
+from laminator.appraise.evidence import Findings, Setting
+from laminator.appraise.policy import Policy
 from laminator.appraise.tpm_evidence import REQUIRED as TPM_REQUIRED
 from laminator.appraise.tpm_evidence import judge
 from laminator.appraise.verify import appraise_trust

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from laminator.appraise.result import Check, VerificationResult, failed, not_checked, passed
+from laminator.appraise.check import Check, failed, not_checked, passed
+from laminator.appraise.result import VerificationResult
 from laminator.card import Card
 from laminator.claims import Artifact, Claims
 

@@ -3,49 +3,9 @@
 import datetime as dt
 from typing import Literal, NamedTuple
 
-from laminator.appraise.check import (
-    FAIL,
-    NOT_APPLICABLE,
-    NOT_CHECKED,
-    PASS,
-    Caveat,
-    Check,
-    Statement,
-    Trust,
-    Verdict,
-    failed,
-    is_obstacle,
-    missing_checks,
-    not_applicable,
-    not_checked,
-    passed,
-    verdict_of,
-)
-
-__all__ = [
-    "FAIL",
-    "NOT_APPLICABLE",
-    "NOT_CHECKED",
-    "PASS",
-    "AsOf",
-    "Caveat",
-    "Check",
-    "Statement",
-    "Trust",
-    "Verdict",
-    "VerificationResult",
-    "When",
-    "failed",
-    "is_obstacle",
-    "missing_checks",
-    "not_applicable",
-    "not_checked",
-    "passed",
-    "verdict_of",
-]
+from laminator.appraise.check import Caveat, Check, Statement, Trust, is_obstacle
 
 RESULT_FORMAT = "laminator-verification-result-v1"
-
 
 Outcome = Literal["accepted", "rejected"]
 When = Literal["now", "then"]

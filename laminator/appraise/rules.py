@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from laminator.appraise.check import Check, Trust, failed, not_applicable, passed
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.policy import COVERAGES, Policy, PropertyRule
-from laminator.appraise.result import Check, Trust, failed, not_applicable, passed
 from laminator.claims import Claims, Property
 from laminator.digest import Digest
 from laminator.report.text import safe

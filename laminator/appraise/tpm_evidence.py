@@ -1,7 +1,7 @@
 """TPM evidence as the core asks for it: AK certificate first, then what the AK signed."""
 
+from laminator.appraise.check import failed, passed
 from laminator.appraise.evidence import Findings, Setting
-from laminator.appraise.result import failed, passed
 from laminator.appraise.x509 import AkAppraisal, verify_ak_certificate
 from laminator.card import Card
 from laminator.claims import Launch

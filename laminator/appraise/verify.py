@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 from laminator.appraise.artifacts import check_artifacts
 from laminator.appraise.caveats import Appraised, caveats, inherited, unknown_endorsements
+from laminator.appraise.check import (
+    Check,
+    Statement,
+    Trust,
+    failed,
+    missing_checks,
+    not_checked,
+    passed,
+    verdict_of,
+)
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
@@ -13,18 +23,7 @@ from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
 from laminator.appraise.nonce_rules import Challenge, IssuedNonce, challenge, check_issued
 from laminator.appraise.policy import BUILT_IN, Policy
-from laminator.appraise.result import (
-    Check,
-    Statement,
-    Trust,
-    VerificationResult,
-    When,
-    failed,
-    missing_checks,
-    not_checked,
-    passed,
-    verdict_of,
-)
+from laminator.appraise.result import VerificationResult, When
 from laminator.appraise.rules import Findings as RuleFindings
 from laminator.appraise.rules import check_policy
 from laminator.appraise.trust import TrustStore

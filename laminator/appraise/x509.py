@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
 from laminator.appraise.chain import AK_EKU, ATTESTATION_KEY, Chain, find_chain
+from laminator.appraise.check import FAIL, Check, failed, not_checked, passed
 from laminator.appraise.path_checks import PathIds, check_path, name_of
-from laminator.appraise.result import FAIL, Check, failed, not_checked, passed
 from laminator.appraise.trust import LOWEST_KIND, TrustStore, parse_certificate
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError

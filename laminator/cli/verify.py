@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from laminator.appraise.artifacts import measure_artifact
+from laminator.appraise.check import FAIL
 from laminator.appraise.policy import BUILT_IN, TIMES, Policy, load_policy
-from laminator.appraise.result import FAIL, VerificationResult
+from laminator.appraise.result import VerificationResult
 from laminator.appraise.trust import TSA_KINDS, TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_bounded, read_cards
@@ -89,7 +90,7 @@ def _add_subjects(parser: argparse.ArgumentParser) -> None:
         "--plan",
         metavar="PLAN.toml",
         help="the plan that the cards have to follow (default: the one that each carries, if its "
-        "digest is in the claims)",
+        "digest is in the claims); with --ledger, one that its runs follow, no more than planned",
     )
 
 
@@ -147,7 +148,7 @@ def _run_ledger(args: argparse.Namespace) -> int:
     check_arguments(args)
     trust = _trust(args.trust, args.collateral)
     policy = _policy(args.policy, args.as_of, trust)
-    return judge_ledger(args, policy, trust, parse_time(args.at))
+    return judge_ledger(args, policy, trust, parse_time(args.at), _plan(args.plan))
 
 
 def advice(rejected: Sequence[VerificationResult]) -> str:
@@ -198,12 +199,14 @@ def _request(args: argparse.Namespace) -> Request:
         nonce=parse_nonce(args.nonce),
         artifacts=_artifacts(args.artifact),
         lineage=[card for path in args.lineage for card in read_cards(path)],
-        plan=None if args.plan is None else _plan(args.plan),
+        plan=_plan(args.plan),
     )
 
 
-def _plan(path: str) -> bytes:
+def _plan(path: str | None) -> bytes | None:
     """Return the content of the verifier's own plan. Raises UsageError for one that is none."""
+    if path is None:
+        return None
     from laminator.plan import MAX_PLAN_BYTES, parse_plan
 
     content = read_bounded(path, MAX_PLAN_BYTES, "a plan")

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from laminator.appraise.result import FAIL
+from laminator.appraise.check import FAIL
 from laminator.appraise.trust import Anchor, TrustStore
 from laminator.appraise.x509 import VerifiedAk, verify_ak_certificate
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths

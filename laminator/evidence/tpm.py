@@ -6,7 +6,7 @@ where every one of them passed, so that nothing unverified can be taken for veri
 
 from typing import NamedTuple
 
-from laminator.appraise.result import NOT_APPLICABLE, PASS, Check
+from laminator.appraise.check import NOT_APPLICABLE, PASS, Check
 from laminator.claims import Launch
 from laminator.evidence import tpm_quote as quote
 from laminator.evidence.tpm_counter import check_run_counter

@@ -1,6 +1,6 @@
 """Checks of the run counter's certification (TPM2_NV_Certify), one function a check."""
 
-from laminator.appraise.result import Check, failed, not_checked, passed
+from laminator.appraise.check import Check, failed, not_checked, passed
 from laminator.evidence.tpm_format import Expected, ParsedTpm
 from laminator.evidence.tpm_structures import (
     COUNTER_ATTRIBUTES_ACCEPTED,

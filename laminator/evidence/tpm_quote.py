@@ -2,7 +2,7 @@
 
 import hashlib
 
-from laminator.appraise.result import Check, failed, not_applicable, not_checked, passed
+from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
 from laminator.claims import Launch
 from laminator.evidence import tpm_wire as wire
 from laminator.evidence.tpm_format import (

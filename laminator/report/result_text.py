@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from laminator.appraise.result import (
+from laminator.appraise.check import (
     FAIL,
     NOT_APPLICABLE,
     NOT_CHECKED,
     PASS,
-    AsOf,
     Check,
     Statement,
-    VerificationResult,
     is_obstacle,
 )
+from laminator.appraise.result import AsOf, VerificationResult
 from laminator.report.text import quoted, safe, word
 from laminator.report.value import value_text
 

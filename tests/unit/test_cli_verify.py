@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from verifying import LAUNCH_DIGEST, world
 
+from laminator.appraise.check import failed
 from laminator.appraise.policy import BUILT_IN
-from laminator.appraise.result import VerificationResult, failed
+from laminator.appraise.result import VerificationResult
 from laminator.appraise.verify import verify
 from laminator.card import parse_card
 from laminator.claims import Artifact, Property

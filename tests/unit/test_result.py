@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 from verifying import POLICY, claims, judge, world
 
-from laminator.appraise import result as results
 from laminator.appraise.caveats import SENTENCES, Appraised, caveats
+from laminator.appraise.check import Check, Trust, missing_checks, verdict_of
 from laminator.appraise.policy import BUILT_IN, COVERAGES, ROOTS
-from laminator.appraise.result import Check, Trust, VerificationResult
+from laminator.appraise.result import VerificationResult
 from laminator.cbor import Value
 from laminator.claims import KINDS, SOURCES, Property
 from laminator.report.export import value_to_json
@@ -44,11 +44,11 @@ def _check(verdict: str, id_: str = "a.b") -> Check:
     ],
 )
 def test_verdict(checks: list[Check], required: list[str], verdict: str) -> None:
-    assert results.verdict_of(checks, required) == verdict
+    assert verdict_of(checks, required) == verdict
 
 
 def test_missing_checks_are_not_checked() -> None:
-    (missing,) = results.missing_checks([_check("pass")], ["a.b", "c.d", "c.d"])
+    (missing,) = missing_checks([_check("pass")], ["a.b", "c.d", "c.d"])
     assert (missing.id, missing.verdict) == ("c.d", "not-checked")
 
 
