@@ -136,9 +136,9 @@ def _seed(value: Value, path: str) -> Seed | None:
         return None
     if value == SEED_FROM_NONCE:
         return SEED_FROM_NONCE
-    if isinstance(value, str) or uint(value, path) > MAX_SEED:
-        raise malformed(path, f'"nonce", "none" or a number of at most {MAX_SEED}', value)
-    return uint(value, path)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise malformed(path, f'"nonce", "none" or a number from 0 to {MAX_SEED}', value)
+    return value
 
 
 def _metric(value: Value, path: str) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ def test_a_least_plan() -> None:
     assert (plan.seed, plan.model, plan.machine, plan.last_run) == (None, None, None, None)
     assert plan.parameters == {}
     assert parse_plan(LEAST.replace('"none"', "0").encode()).seed == 0
+    more = "[parameters]\nthreshold = 0.5\n"
+    assert parse_plan((LEAST + more).encode()).parameters == {"threshold": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ def test_a_least_plan() -> None:
         ('seed = "nonce"', 'seed = "Nonce"', "plan.seed"),
         ('seed = "nonce"', "seed = -1", "plan.seed"),
         ('seed = "nonce"', "seed = true", "plan.seed"),
+        ('seed = "nonce"', "seed = 0.5", "plan.seed"),
         ('seed = "nonce"', "seed = 9007199254740992", "plan.seed"),
         ('seed = "nonce"', 'seed = "none"', "plan.parameters.sample"),
         ('metric = ["accuracy", "f1"]', "metric = []", "plan.metric"),
