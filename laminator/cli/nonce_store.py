@@ -87,7 +87,7 @@ def find(store: str, nonce: bytes) -> Entry | None:
     Raises MachineError for a store or an entry that is not as this module leaves it.
     """
     with _reported(store):
-        if not os.path.lexists(store):
+        if not _is_there(store):
             return None
         with _opened(store) as folder:
             entry = _entry(folder, nonce)
@@ -116,7 +116,7 @@ def mark_used(store: str, nonce: bytes, card: Digest, now: dt.datetime) -> Diges
 def entries(store: str) -> list[Entry]:
     """Return what the store holds, the oldest first. Raises MachineError as `find`."""
     with _reported(store):
-        if not os.path.lexists(store):
+        if not _is_there(store):
             return []
         with _opened(store) as folder:
             names = [name for name in os.listdir(folder) if _NAME.fullmatch(name)]  # noqa: PTH208
@@ -126,6 +126,18 @@ def entries(store: str) -> list[Entry]:
     return sorted(
         (entry for entry in found if entry), key=lambda entry: (entry.issued, entry.nonce)
     )
+
+
+def _is_there(store: str) -> bool:
+    """Say whether the store was ever made.
+
+    Raises OSError where that cannot be seen: a store out of reach may hold the very mark.
+    """
+    try:
+        os.lstat(store)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

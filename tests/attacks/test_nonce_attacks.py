@@ -172,6 +172,26 @@ def test_a_rejected_card_uses_no_nonce(store: str) -> None:
     assert entry.use is None
 
 
+@pytest.mark.parametrize("kind", ["loop", "file"])
+def test_a_store_out_of_reach_is_no_store_without_the_nonce(store: str, kind: str) -> None:
+    """What cannot be looked at may hold the mark of another card: there is no verdict."""
+    nonce = _issue(store)
+    nonce_store.mark_used(store, nonce, Digest("sha-256", bytes(32)), dt.datetime.now(dt.UTC))
+    card = forge.card_bytes(world(nonce=nonce))
+    above = Path(store).parent
+    above.rename(above.with_name("moved"))
+    if kind == "loop":
+        above.symlink_to(above)
+    else:
+        above.write_bytes(b"")
+    assert not Path(store).exists()
+    with pytest.raises(MachineError) as caught:
+        judge_with_nonce(nonce, lambda i: [judge(card, nonce=nonce, issued=i)])
+    assert caught.value.code == "nonce.store"
+    with pytest.raises(MachineError):
+        nonce_store.entries(store)
+
+
 @pytest.mark.parametrize("suffix", ["issued", "used"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "other", "folder", "pipe", "huge", "text"])
 def test_a_tampered_entry_of_the_store(store: str, suffix: str, kind: str) -> None:
