@@ -134,7 +134,16 @@ def _counts(entry: x509.RevokedCertificate, at: dt.datetime) -> bool:
     """Whether the entry condemns at `at`: a compromise, or no reason, at every time."""
     if _reason(entry) not in _REASONS_THAT_COUNT_FROM_THEIR_DATE:
         return True
-    return entry.revocation_date_utc <= at
+    return _invalid_since(entry) <= at
+
+
+def _invalid_since(entry: x509.RevokedCertificate) -> dt.datetime:
+    """Return when the entry begins to count: a list may say that it was before the revocation."""
+    try:
+        stated = entry.extensions.get_extension_for_class(x509.InvalidityDate).value
+    except x509.ExtensionNotFound:
+        return entry.revocation_date_utc
+    return min(entry.revocation_date_utc, stated.invalidity_date_utc)
 
 
 def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:

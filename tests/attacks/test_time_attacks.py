@@ -252,11 +252,25 @@ def test_a_signer_that_was_superseded_after_the_token() -> None:
     assert _with_superseded_signer(TIME + HOUR / 2).as_of is not None
 
 
-def _with_superseded_signer(date: dt.datetime) -> VerificationResult:
+def test_a_signer_that_was_invalid_before_its_revocation() -> None:
+    """RFC 5280 section 5.3.2: the invalidity date may be earlier than the revocation."""
+    late, early = TIME + HOUR / 2, TIME - HOUR
+    assert lacking(_with_superseded_signer(late, invalid_since=early)) == {"time.revocation"}
+    assert _with_superseded_signer(late, invalid_since=late).as_of is not None
+
+
+def _with_superseded_signer(
+    date: dt.datetime, invalid_since: dt.datetime | None = None
+) -> VerificationResult:
     tsa = tsa_pki.authority()
-    entry = pki.Revoked(0, date, SUPERSEDED)
+    entry = pki.Revoked(0, date, SUPERSEDED, _invalid_since(invalid_since))
     crl = stamping.revoking(tsa.issuer, tsa.signer.certificate, entry)
     return judge(stamped(stamping.card()), trust=stamping.trust().with_crls((crl,)))
+
+
+def _invalid_since(date: dt.datetime | None) -> tuple[pki.Extra, ...]:
+    """Return what an entry says that was invalid before its revocation."""
+    return () if date is None else ((x509.InvalidityDate(date.replace(tzinfo=None)), False),)
 
 
 def test_a_revoked_issuer_of_signers() -> None:
@@ -556,11 +570,16 @@ def test_a_certificate_that_had_expired_by_the_token() -> None:
     assert (result.as_of.now, result.as_of.then) == ("rejected", "rejected")
 
 
-def _revoked(date: dt.datetime, reason: x509.ReasonFlags | None) -> tuple[str, str]:
+def _revoked(
+    date: dt.datetime,
+    reason: x509.ReasonFlags | None,
+    invalid_since: dt.datetime | None = None,
+) -> tuple[str, str]:
     """Return both verdicts on an old card whose AK was revoked."""
     machine = forge.machine()
     leaf = x509.load_der_x509_certificate(machine.certificates[0])
-    crl = stamping.revoking(machine.authority, leaf, pki.Revoked(0, date, reason))
+    entry = pki.Revoked(0, date, reason, _invalid_since(invalid_since))
+    crl = stamping.revoking(machine.authority, leaf, entry)
     data = stamped(stamping.card(_old_world()), time=STAMPED)
     result = judge(data, trust=stamping.trust().with_crls((crl,)))
     assert result.as_of is not None
@@ -581,6 +600,13 @@ def test_a_key_that_was_superseded_after_the_token() -> None:
 
 def test_a_key_that_was_superseded_before_the_token() -> None:
     assert _revoked(STAMPED - HOUR, SUPERSEDED) == ("rejected", "rejected")
+
+
+def test_a_key_that_was_invalid_before_its_revocation() -> None:
+    late = STAMPED + DAY
+    assert _revoked(late, SUPERSEDED, STAMPED - HOUR) == ("rejected", "rejected")
+    assert _revoked(late, SUPERSEDED, late) == ("rejected", "accepted")
+    assert _revoked(late, SUPERSEDED, late + DAY) == ("rejected", "accepted")
 
 
 def test_a_token_does_not_make_a_card_younger() -> None:
