@@ -12,8 +12,8 @@ from laminator.errors import UsageError
 from laminator.ledger import LEDGER_SUFFIX
 from laminator.report.text import safe, safe_message
 from laminator.run.atomic import write_atomically
-from laminator.run.ledger import default_path
 from laminator.run.ledger_export import Export, choose_machine, export_ledger
+from laminator.run.run_list import default_path
 from laminator.run.runs import LoggedRun, MachineRuns, machines
 
 HELP = (

@@ -15,7 +15,7 @@ from laminator.enroll.ak_label import check_label
 from laminator.errors import LaminatorError, UsageError, shown
 from laminator.fields import name as parse_name
 from laminator.report.text import safe
-from laminator.run import ledger
+from laminator.run import run_list
 from laminator.run.request import KEYS, RunRequest
 
 
@@ -63,7 +63,7 @@ def build_request(args: argparse.Namespace, task: Task) -> RunRequest:
         network=args.network,
         key=args.ak,
         label=None if args.label is None else check_label(args.label),
-        ledger=str(ledger.default_path()),
+        ledger=str(run_list.default_path()),
         ticket=secrets.token_hex(8),
         options=task.options,
     )

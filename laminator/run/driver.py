@@ -10,9 +10,9 @@ from laminator.errors import MachineError, UsageError, shown
 from laminator.report.text import safe_message
 from laminator.run.back_end import Attester, Verification
 from laminator.run.disclosure import PRIVATE_SUFFIX
-from laminator.run.ledger import Entry, complete
 from laminator.run.outcome import FAILURE_STATUS, Outcome, ending
 from laminator.run.request import RunRequest, encode_request
+from laminator.run.run_list import Entry, complete
 
 __all__ = ["FAILURE_STATUS", "drive"]
 

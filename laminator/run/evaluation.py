@@ -25,7 +25,6 @@ from laminator.run import model_host
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.filesystem import HOME, Bind, Filesystem, merged
 from laminator.run.frames import receive_frame, send_frame
-from laminator.run.ledger import RunRecord
 from laminator.run.measurement import (
     Copied,
     Measurement,
@@ -46,6 +45,7 @@ from laminator.run.places import (
     workload_filesystem,
 )
 from laminator.run.request import RunRequest
+from laminator.run.run_list import RunRecord
 from laminator.run.sandbox import (
     NAMESPACES,
     NONE,

@@ -29,7 +29,7 @@ class RunRequest(NamedTuple):
     `plan_token` is a time-stamp over the plan, `tsa_anchors` (kind and DER) and `tsa_crls` are what
     it is verified against; `seed` is the rule that the caller asks for (`laminator.seed`);
     `environment` holds the values that the caller passes on; `ticket` is the caller's own mark,
-    by which it finds this run in the ledger; `options` belong to the verb.
+    by which it finds this run in the list of runs; `options` belong to the verb.
     """
 
     verb: str

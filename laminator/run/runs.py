@@ -13,7 +13,7 @@ from laminator.card import MAX_CARD, parse_card
 from laminator.digest import sha256
 from laminator.errors import MalformedError
 from laminator.failure import MAX_FAILURE, OUTCOMES, parse_failure
-from laminator.run.ledger import Entry, all_entries, lives
+from laminator.run.run_list import Entry, all_entries, lives
 
 State = Literal["card", "failed", "aborted", "running"]
 MAX_SPAN = 100_000
@@ -67,7 +67,7 @@ class MachineRuns(NamedTuple):
 
 
 def machines(path: Path) -> tuple[MachineRuns, ...]:
-    """Return the runs of the ledger at `path` by attestation key. Raises MachineError."""
+    """Return the runs of the list at `path` by attestation key. Raises MachineError."""
     groups: dict[str, list[LoggedRun]] = {}
     for entry in _last_entries(path):
         run = _logged(path, entry)

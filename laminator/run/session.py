@@ -47,14 +47,14 @@ from laminator.run.bubblewrap import bubblewrap
 from laminator.run.check_request import check_request
 from laminator.run.code import MeasuredCode, measure_code
 from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
-from laminator.run.failing import sign_failure, write_failure
-from laminator.run.ledger import RunRecord
+from laminator.run.failure import sign_failure, write_failure
 from laminator.run.log import RunLog
 from laminator.run.outcome import ENDINGS, outcome_of
 from laminator.run.planned import Planned, read_planned
 from laminator.run.private_copy import copy_measured, private_place
 from laminator.run.progress import size_text, tell
 from laminator.run.request import RunRequest
+from laminator.run.run_list import RunRecord
 from laminator.run.sandbox import Sandbox, isolation, probe
 from laminator.run.setup import Setup
 from laminator.run.signals import held_back, stop_listening

@@ -1,10 +1,10 @@
 """`laminator run` inside the attester: the provider's program, measured from start to card."""
 
 from laminator.run.launch import collect_outputs, plan_workload, run_workload
-from laminator.run.ledger import RunRecord
 from laminator.run.outcome import Outcome, WorkloadFailedError, card_written
 from laminator.run.progress import tell
 from laminator.run.request import RunRequest
+from laminator.run.run_list import RunRecord
 from laminator.run.session import begin_run, finish_run, write_card
 from laminator.run.setup import Setup
 

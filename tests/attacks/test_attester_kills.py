@@ -15,7 +15,7 @@ from stopped_run import STEPS, find, is_gone, stopped_run, wait_until
 from enclave_sim.client import ensure
 from enclave_sim.machine import Machine, create, start, stop
 from laminator import load_policy, load_trust, verify
-from laminator.run.ledger import all_entries
+from laminator.run.run_list import all_entries
 
 WORK = """
 import os, sys, time

@@ -112,7 +112,7 @@ def test_a_ledger_that_is_no_file_spends_no_number(
     make(tmp_path / "state" / "laminator" / "runs.jsonl")
     before = number(shop)
     ran = with_state(shop, tmp_path / "state").run("print('ran')")
-    refused(ran, "ledger of runs")
+    refused(ran, "list of runs")
     assert "XDG_STATE_HOME" in ran.stderr or "move it away" in ran.stderr
     assert not shop.has_card
     assert number(shop) == before + 1

@@ -19,10 +19,10 @@ from laminator.claims import Isolation, Launch, Property
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX
 from laminator.run import session
 from laminator.run.attester import attest
-from laminator.run.ledger import RunRecord
 from laminator.run.local_tpm import load_certificates
 from laminator.run.outcome import Outcome
 from laminator.run.request import RunRequest
+from laminator.run.run_list import RunRecord
 from laminator.run.sandbox import NONE, OTHER_USER, UID, Sandbox
 from laminator.run.setup import Setup
 

@@ -152,7 +152,7 @@ class Workshop:
         )
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Return the lines of the ledger of runs, none before the first run."""
+        """Return the lines of the list of runs, none before the first run."""
         import json
 
         path = self.attester.home / "state" / "laminator" / "runs.jsonl"

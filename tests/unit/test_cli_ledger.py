@@ -22,16 +22,16 @@ from laminator.card import parse_card
 from laminator.cli.main import main
 from laminator.digest import sha256
 from laminator.evidence.tpm_key import key_digest
-from laminator.run import ledger
-from laminator.run.ledger import Failure, RunRecord, complete
+from laminator.run import run_list
 from laminator.run.outcome import Outcome, card_written, outcome_of, workload_failed
+from laminator.run.run_list import Failure, RunRecord, complete
 from laminator.run.runs import MAX_SPAN, machines
 
 KEY = key_digest(machine().ak).value
 OTHER = bytes(32)
 HOLD = """
 import sys
-from laminator.run.ledger import RunRecord
+from laminator.run.run_list import RunRecord
 record = RunRecord(sys.argv[1], ticket="alive", card="/nowhere")
 record.started(bytes.fromhex(sys.argv[2]), int(sys.argv[3]), bytes.fromhex(sys.argv[4]))
 print("up", flush=True)
@@ -279,7 +279,7 @@ def test_a_list_behind_a_link_is_read(desk: Desk) -> None:
 
 
 def test_a_huge_list_is_read_from_its_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MAX_READ_BYTES", 4096)
+    monkeypatch.setattr(run_list, "MAX_READ_BYTES", 4096)
     for number in range(2, 30):
         desk.silent(number)
     ((*_, last),) = (each.runs for each in machines(desk.list))

@@ -10,7 +10,7 @@ from harnesses.harness import Harness, parsed
 from laminator.attest.auths import HierarchyAuths
 from laminator.claims import Launch
 from laminator.digest import sha256
-from laminator.run.ledger import Entry, entries
+from laminator.run.run_list import Entry, entries
 from laminator.run.setup import Setup, encode_setup, parse_setup
 
 WORDS = ('"fd"', '"tcti"', '"auth"', '"launch"', "null", "true", "1e999", "\\ud800", '"ticket"')

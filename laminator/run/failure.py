@@ -17,8 +17,8 @@ from laminator.failure import (
 )
 from laminator.run.atomic import write_atomically
 from laminator.run.attestation import Attestation, SpentNumber, quote_log, tpm_message
-from laminator.run.ledger import Failure
 from laminator.run.log import RunLog
+from laminator.run.run_list import Failure
 
 FAILURE_SUFFIX = ".failure"
 _MODE = 0o600

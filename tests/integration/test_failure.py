@@ -21,7 +21,7 @@ from laminator.evidence.tpm_format import RUN_PCR
 from laminator.evidence.tpm_key import key_digest
 from laminator.evidence.tpm_structures import RUN_COUNTER_INDEX, parse_nv_public, parse_public
 from laminator.failure import parse_failure
-from laminator.run import failing
+from laminator.run import failure
 from laminator.run.attestation import Attestation, open_log, spend_number
 from laminator.run.planned import Planned
 
@@ -47,13 +47,13 @@ def test_a_failure_right_after_the_start_is_accepted(
 ) -> None:
     attestation, trust = opened
     clock = SimpleNamespace(time=NOW.timestamp, sleep=time.sleep)  # the authority's own year
-    monkeypatch.setattr(failing, "time", clock)
+    monkeypatch.setattr(failure, "time", clock)
     spent = spend_number(attestation, NONCE, Planned())
     log, start = open_log(attestation, spent, NONCE)
     attestation.tpm.extend_log(bytes(32))  # half a run's log
-    record = failing.sign_failure(attestation, spent, start, nonce=NONCE, outcome="failed")
+    record = failure.sign_failure(attestation, spent, start, nonce=NONCE, outcome="failed")
     assert attestation.tpm.read_pcr(RUN_PCR) != log.head
-    kept = failing.write_failure(record, tmp_path / "deep" / "failures")
+    kept = failure.write_failure(record, tmp_path / "deep" / "failures")
     content = kept.path.read_bytes()
     assert (parse_failure(content), sha256(content).value) == (record, kept.digest)
     policy = lying_attester.POLICY.for_ledger()
@@ -69,4 +69,4 @@ def test_somebody_else_in_the_log_s_pcr_is_said(
     _, start = open_log(attestation, spent, None)
     monkeypatch.setattr(time, "sleep", lambda _: attestation.tpm.extend_log(bytes(32)))
     with pytest.raises(MachineError, match="another user"):
-        failing.sign_failure(attestation, spent, start, nonce=None, outcome="failed")
+        failure.sign_failure(attestation, spent, start, nonce=None, outcome="failed")

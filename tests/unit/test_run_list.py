@@ -1,4 +1,4 @@
-"""The ledger of runs: a spent number is written down, whatever happens next."""
+"""The list of runs: a spent number is written down, whatever happens next."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from laminator.errors import MachineError
-from laminator.run.ledger import RunRecord, complete, default_path, entries
 from laminator.run.outcome import Outcome, card_written
+from laminator.run.run_list import RunRecord, complete, default_path, entries
 
 DIED = Outcome("died", 137)
 
@@ -80,7 +80,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     assert record._descriptor is not None
     os.dup2(full, record._descriptor)
-    with pytest.raises(MachineError, match="ledger"):
+    with pytest.raises(MachineError, match="list of runs"):
         record.started(bytes(16), 7)
     assert record.number == 7
     record.close()

@@ -60,7 +60,7 @@ class Failure(NamedTuple):
 
 
 def default_path() -> Path:
-    """Return the ledger's place: runs.jsonl under the user's state folder (XDG)."""
+    """Return the list's place: runs.jsonl under the user's state folder (XDG)."""
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return base / "laminator" / "runs.jsonl"
@@ -69,12 +69,12 @@ def default_path() -> Path:
 class RunRecord:
     """One run's lines: opened before the number is spent, so that a spent number is logged.
 
-    `failures` is the folder for failure records, None without a ledger; `card_id` the id of the
+    `failures` is the folder for failure records, None without a list; `card_id` the id of the
     card that is in its place, `failure` the failure record that is, `unrecorded` why there is none.
     """
 
     def __init__(self, path: str | None, *, ticket: str, card: str) -> None:
-        """Open the ledger at `path`, made where it is missing, with room for a run's lines.
+        """Open the list at `path`, made where it is missing, with room for a run's lines.
 
         Raises MachineError.
         """
@@ -106,7 +106,7 @@ class RunRecord:
             self._append(_ended(self._entry, outcome, self.failure))
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the list."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -147,11 +147,11 @@ def _open(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | _OPENING, 0o600)
     except OSError as error:
-        message = f"cannot write the ledger of runs {path}: {error.strerror}; set XDG_STATE_HOME"
+        message = f"cannot write the list of runs {path}: {error.strerror}; set XDG_STATE_HOME"
         raise MachineError("ledger.open", message) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        message = f"the ledger of runs {path} is no file; move it away, or set XDG_STATE_HOME"
+        message = f"the list of runs {path} is no file; move it away, or set XDG_STATE_HOME"
         raise MachineError("ledger.open", message)
     return descriptor
 
@@ -168,7 +168,7 @@ def _reserve(descriptor: int) -> None:
         number = ctypes.get_errno()
         if number in (errno.ENOSPC, errno.EDQUOT):
             os.close(descriptor)
-            message = f"cannot write the ledger of runs: {os.strerror(number)}; make room"
+            message = f"cannot write the list of runs: {os.strerror(number)}; make room"
             raise MachineError("ledger.room", message)
 
 
@@ -182,10 +182,10 @@ def append(descriptor: int, entry: Entry) -> None:
             line = "\n" + line
         written = os.write(descriptor, line.encode())
     except OSError as error:
-        message = f"cannot write the ledger of runs: {error.strerror}"
+        message = f"cannot write the list of runs: {error.strerror}"
         raise MachineError("ledger.write", message) from error
     if written < len(line):
-        raise MachineError("ledger.write", "cannot write the ledger of runs: no space left")
+        raise MachineError("ledger.write", "cannot write the list of runs: no space left")
 
 
 def entries(path: Path, ticket: str) -> tuple[Entry, ...]:
@@ -194,9 +194,9 @@ def entries(path: Path, ticket: str) -> tuple[Entry, ...]:
 
 
 def all_entries(path: Path) -> Iterator[Entry]:
-    """Yield the readable lines of the ledger's newest part. Raises MachineError where it is none.
+    """Yield the readable lines of the list's newest part. Raises MachineError where it is none.
 
-    A ledger that does not exist has no lines.
+    A list that does not exist has no lines.
     """
     descriptor = _open_to_read(path)
     if descriptor is None:
@@ -231,16 +231,16 @@ def _open_to_read(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        message = f"cannot read the ledger of runs {path}: {error.strerror}"
+        message = f"cannot read the list of runs {path}: {error.strerror}"
         raise MachineError("ledger.read", message) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise MachineError("ledger.read", f"the ledger of runs {path} is no file; move it away")
+        raise MachineError("ledger.read", f"the list of runs {path} is no file; move it away")
     return descriptor
 
 
 def _place(run: str) -> int:
-    """Return the byte that stands for a run: no ledger grows to where they lie."""
+    """Return the byte that stands for a run: no list grows to where they lie."""
     return (1 << 60) + int(run[:14], 16)
 
 
