@@ -24,7 +24,7 @@ from laminator.appraise.policy import BUILT_IN, COVERAGES, Policy
 from laminator.appraise.trust import TrustStore
 from laminator.appraise.verify import Question, verify_card
 from laminator.card import Card, parse_card
-from laminator.digest import Digest
+from laminator.digest import Digest, sha256
 from laminator.errors import MalformedError, UsageError
 from laminator.failure import FailureRecord, parse_failure
 from laminator.ledger import Entry, Ledger, is_failure, parse_ledger
@@ -46,12 +46,18 @@ SENTENCES = {
 
 
 def verify_ledger(
-    data: bytes, policy: Policy = BUILT_IN, *, trust: TrustStore, now: dt.datetime
+    data: bytes,
+    policy: Policy = BUILT_IN,
+    *,
+    trust: TrustStore,
+    now: dt.datetime,
+    plan: bytes | None = None,
 ) -> LedgerResult:
     """Verify a ledger of runs offline; each entry is judged under `policy.for_ledger()`.
 
-    A ledger that is wrong in any way gives a rejected result, never an exception. Raises
-    UsageError for a naive `now`.
+    `plan` is the verifier's own, which at least one run here has to follow. A ledger that is wrong
+    in any way gives a rejected result, never an exception. Raises UsageError for a naive `now`,
+    MalformedError for a `plan` that is none.
     """
     if now.tzinfo is None:
         raise UsageError("verify.now", "the time of judging needs a time zone")
@@ -61,6 +67,7 @@ def verify_ledger(
         unreadable = failed("ledger.parse", error.message)
         return LedgerResult("rejected", policy.name, now, (unreadable,), REQUIRED)
     setting = Setting(trust, now, {})
+    own = _own_plan(plan)
     parsed = [_parsed(entry) for entry in ledger.entries]
     entries = [_account(entry, policy.for_ledger(), setting) for entry in parsed]
     gaps = _gaps(ledger, entries)
@@ -71,7 +78,7 @@ def verify_ledger(
         check_machine(entries),
         check_numbers(entries),
         check_gaps(ledger, gaps),
-        check_plans(entries, _plans(parsed)),
+        check_plans(entries, {**_plans(parsed), **own}, own.keys()),
     )
     weakest = _weakest([each.trust for each in entries])
     return LedgerResult(
@@ -140,6 +147,15 @@ def _failure_account(record: FailureRecord, policy: Policy, setting: Setting) ->
         trust=result.trust,
         failures=tuple(dict.fromkeys(check.id for check in result.failures())),
     )
+
+
+def _own_plan(plan: bytes | None) -> dict[Digest, int]:
+    """Return how many runs the verifier's own plan allows, by its digest."""
+    if plan is None:
+        return {}
+    from laminator.plan import parse_plan
+
+    return {sha256(plan): parse_plan(plan).runs}
 
 
 def _plans(entries: Iterable[Entry | Check]) -> dict[Digest, int]:

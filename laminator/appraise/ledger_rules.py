@@ -1,7 +1,7 @@
 """The checks of a ledger of runs as a whole, one function a check."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
@@ -87,13 +87,20 @@ def check_gaps(ledger: Ledger, missing: Sequence[int]) -> Check:
     return passed("ledger.gaps", f"{ledger.first} to {ledger.last} without a gap")
 
 
-def check_plans(entries: Sequence[Account], plans: Mapping[Digest, int]) -> Check:
+def check_plans(
+    entries: Sequence[Account], plans: Mapping[Digest, int], given: Collection[Digest] = ()
+) -> Check:
     """`ledger.plans`: no plan has more runs here than it allows; `plans` are those that are known.
 
-    Without the plan's bytes, which a card may carry, nobody knows how many runs it allows.
+    Without the plan's bytes, which a card may carry, nobody knows how many runs it allows. A run
+    here has to follow each plan that was `given`.
     """
     runs = {(each.plan, each.run) for each in entries}
     counts = Counter(plan for plan, _ in runs if plan is not None)
+    strange = sorted(set(given) - counts.keys())
+    if strange:
+        named = ", ".join(map(str, strange))
+        return failed("ledger.plans", f"no run here follows the plan given, {named}")
     if not counts:
         return not_applicable("ledger.plans", "no run here says that it follows a plan")
     more = [

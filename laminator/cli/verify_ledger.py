@@ -13,7 +13,7 @@ from laminator.errors import UsageError
 from laminator.ledger import MAX_LEDGER
 from laminator.report.ledger_text import ledger_text
 
-OF_CARDS = ("cards", "artifact", "nonce", "lineage", "plan", "as_of")
+OF_CARDS = ("cards", "artifact", "nonce", "lineage", "as_of")
 """The verb's arguments that are about cards, and have no meaning for a ledger."""
 
 
@@ -27,11 +27,18 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def judge_ledger(
-    args: argparse.Namespace, policy: Policy, trust: TrustStore, now: dt.datetime
+    args: argparse.Namespace,
+    policy: Policy,
+    trust: TrustStore,
+    now: dt.datetime,
+    plan: bytes | None,
 ) -> int:
-    """Verify the ledger that `args` names and print the result; return the exit status."""
+    """Verify the ledger that `args` names and print the result; return the exit status.
+
+    `plan` is the one that the verifier holds.
+    """
     data = read_bounded(args.ledger, MAX_LEDGER, "a ledger's file")
-    result = verify_ledger(data, policy, trust=trust, now=now)
+    result = verify_ledger(data, policy, trust=trust, now=now, plan=plan)
     if args.json:
         import json
 

@@ -25,6 +25,7 @@ from enclave_sim.adversary.forged_ledger import (
 from enclave_sim.adversary.forged_tpm import certified, machine, signed
 from laminator import cbor
 from laminator.appraise.ledger import verify_ledger
+from laminator.appraise.ledger_result import LedgerResult
 from laminator.attest.tpm import AttestationTpm, CounterCertification
 from laminator.card import ConceptualMessage, parse_card
 from laminator.claims import Launch
@@ -376,6 +377,13 @@ def plans_verdict(data: bytes) -> str:
     return check.verdict
 
 
+def judged_with(plan: bytes, data: bytes) -> LedgerResult:
+    """Return what a verifier says who holds the plan."""
+    return verify_ledger(
+        data, forged_world.POLICY, trust=machine().trust, now=forged_world.NOW, plan=plan
+    )
+
+
 def test_more_runs_than_planned() -> None:
     """One run beyond the plan, which failed: a failure is a run as well."""
     data = ledger(7, 9, planned(7, carried=PLAN), planned(8), failed_plan(9))
@@ -393,6 +401,20 @@ def test_a_plan_that_no_card_carries_is_not_checked(carried: bytes | None) -> No
     data = ledger(7, 7, planned(7, carried=carried))
     assert judge(data).accepted
     assert plans_verdict(data) == "not-checked"
+
+
+def test_more_runs_than_a_plan_allows_that_no_card_carries() -> None:
+    """The provider takes the plan out of its cards; a verifier who holds it counts all the same."""
+    data = ledger(7, 9, planned(7), planned(8), failed_plan(9))
+    assert judge(data).accepted
+    assert stopped_by(judged_with(PLAN, data)) == {"ledger.plans"}
+    assert judged_with(PLAN, ledger(7, 8, planned(7), planned(8))).accepted
+
+
+def test_a_ledger_without_a_run_of_the_verifiers_plan() -> None:
+    data = ledger(7, 8, planned(7, plan=None), planned(8, plan=PLAN + b"#"))
+    assert judge(data).accepted
+    assert stopped_by(judged_with(PLAN, data)) == {"ledger.plans"}
 
 
 def test_a_plan_that_cannot_be_read_is_not_checked() -> None:

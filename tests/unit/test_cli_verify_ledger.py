@@ -7,14 +7,23 @@ from pathlib import Path
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from planning import plan_text
 
-from enclave_sim.adversary.forged_ledger import card_of, failed_run, failure_bytes, judge, ledger
+from enclave_sim.adversary.forged_ledger import (
+    card_of,
+    failed_run,
+    failure_bytes,
+    judge,
+    ledger,
+    run_of,
+)
 from enclave_sim.adversary.forged_tpm import machine
 from enclave_sim.adversary.forged_world import LAUNCH, NOW
 from laminator.appraise.ledger import SENTENCES
 from laminator.appraise.ledger_result import LedgerResult
 from laminator.appraise.policy import BUILT_IN
 from laminator.cli.main import main
+from laminator.digest import sha256
 from laminator.errors import UsageError
 from laminator.report.ledger_text import ledger_text
 
@@ -134,6 +143,22 @@ def test_what_is_about_cards_is_refused(
 ) -> None:
     assert verify(GOOD, *words) == 2
     assert "leave out" in capsys.readouterr().err
+
+
+def test_the_verifiers_own_plan(
+    verify: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_bytes(plan_text(runs=1))
+    run = run_of(7)._replace(plan=sha256(plan.read_bytes()))
+    followed, twice = (card_of(7, run=run), card_of(8, run=run._replace(number=8, id=b"8" * 16)))
+    assert verify(ledger(7, 7, followed), "--plan", str(plan)) == 0
+    assert verify(ledger(7, 8, followed, twice)) == 0
+    assert verify(ledger(7, 8, followed, twice), "--plan", str(plan)) == 1
+    assert verify(GOOD, "--plan", str(plan)) == 1
+    plan.write_text("runs = 1")
+    assert verify(GOOD, "--plan", str(plan)) == 2
+    assert "no field 'version'" in capsys.readouterr().err
 
 
 def test_a_missing_ledger_and_nothing_to_verify(
