@@ -7,9 +7,9 @@ from pathlib import Path
 
 from harnesses.harness import Harness, parsed
 from laminator.cli.nonce_option import parse_nonce
-from laminator.cli.nonce_store import Entry, add_issued, find, mark_used
 from laminator.digest import sha256
 from laminator.errors import MachineError, UsageError
+from laminator.nonce.store import Entry, add_issued, find, mark_used
 
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 # Files that are synchronised each time should lie in memory, where there is such a folder.

@@ -4,17 +4,17 @@ from samples import claims
 
 from harnesses.harness import Harness, check_refusal, parsed
 from harnesses.mutation import mutate_as_cbor
-from laminator.cbor import Key, Value, decode, encode
+from laminator.cbor import decode, encode
 from laminator.claims import Property
 from laminator.claims_codec import plain_property
 from laminator.digest import sha256
 from laminator.errors import LaminatorError
+from laminator.run.evaluation import parse_evaluation
 from laminator.run.measurement import (
     Copied,
     Measurement,
     Orders,
     encode_orders,
-    parse_measurement,
     parse_orders,
     plain_measurement,
 )
@@ -29,8 +29,7 @@ def check(data: bytes) -> bool:
     request = parsed(parse_request, data)
     if request is not None:
         assert encode_request(request) == data
-        options: Value = dict[Key, Value](request.options.items())
-        parsed(lambda _: parse_measurement(options, "options"), data, LaminatorError)
+        parsed(lambda _: parse_evaluation(request.options), data, LaminatorError)
     orders = parsed(parse_orders, data, LaminatorError)
     if orders is not None:
         assert encode_orders(orders) == data
@@ -57,7 +56,7 @@ def seeds() -> list[bytes]:
         environment={"LANG": "C.UTF-8"},
         label="customer",
         ledger="/runs.jsonl",
-        options={str(key): value for key, value in plain_measurement(measurement).items()},
+        options={"measurement": plain_measurement(measurement), "data": "test", "has_code": True},
     )
     return [
         encode_request(run),
