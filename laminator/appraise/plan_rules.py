@@ -131,15 +131,14 @@ def check_metric(plan: Plan, claims: Claims) -> Check:
 
 
 def check_model(plan: Plan, claims: Claims) -> Check:
-    """`plan.model`: the input `model` is the planned one."""
+    """`plan.model`: the input `model`, which claims have as a model only, is the planned one."""
     if plan.model is None:
         return not_applicable("plan.model", "the plan leaves the model open")
     found = claims.inputs.get(MODEL)
     if found is None:
         return failed("plan.model", f"planned is {plan.model}, and no input is the model")
-    if (found.type, found.digest) != (MODEL, plan.model):
-        detail = f"planned is the model {plan.model}, found the {found.type} {found.digest}"
-        return failed("plan.model", detail)
+    if found.digest != plan.model:
+        return failed("plan.model", f"planned is {plan.model}, found {found.digest}")
     return passed("plan.model", f"the model is the planned {plan.model}")
 
 
@@ -148,7 +147,7 @@ def check_data(plan: Plan, claims: Claims) -> Check:
 
     Whatever its type: data that is called a file or a model is data all the same.
     """
-    inputs = {name: item for name, item in claims.inputs.items() if not _is_model(name, item)}
+    inputs = {name: item for name, item in claims.inputs.items() if name != MODEL}
     problems = [
         *(f"{name} is planned and no input" for name in sorted(plan.data.keys() - inputs.keys())),
         *(f"{name} is an input and not planned" for name in sorted(inputs.keys() - plan.data)),
@@ -214,10 +213,6 @@ def _stated(claims: Claims) -> tuple[Property, ...]:
     return tuple(item for item in claims.properties if item.source != "declared")
 
 
-def _is_model(name: str, artifact: Artifact) -> bool:
-    return name == MODEL and artifact.type == MODEL
-
-
 def _other_data(plan: Plan, name: str, found: Artifact) -> Iterator[str]:
     planned = plan.data.get(name, found.digest)
     if found.digest != planned:
@@ -230,7 +225,7 @@ def _other_parameters(plan: Plan, item: Property) -> Iterator[str]:
     chosen = item.parameters.keys() - FOUND_PARAMETERS
     for key in sorted(chosen | plan.parameters.keys()):
         found, planned = item.parameters.get(key), plan.parameters.get(key)
-        if key not in plan.parameters or key not in item.parameters or not same(found, planned):
+        if key not in plan.parameters or not same(found, planned):
             yield f"{item.name} has {key} {_value(found)}, planned is {_value(planned)}"
 
 

@@ -164,6 +164,7 @@ def test_no_model() -> None:
         {"n": 4, "rule": "threshold"},
         {"n": 4},
         {"n": 4, "rule": "argmax", "held-back": ("id",)},
+        {"n": 4, "rule": "argmax", "held-back": None},
         {"n": 4, "rule": "argmax", "labels": "column:other"},
     ],
 )
