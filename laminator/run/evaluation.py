@@ -34,7 +34,7 @@ from laminator.run.measurement import (
     plain_measurement,
 )
 from laminator.run.measurer import MAX_RESULT_BYTES, parse_result
-from laminator.run.outcome import Outcome, card_written, ending
+from laminator.run.outcome import ModelFailedError, Outcome, card_written, ending
 from laminator.run.own_code import own_code
 from laminator.run.pinned import pin_code
 from laminator.run.places import (
@@ -125,7 +125,7 @@ def measure_model(started: StartedRun, evaluation: Evaluation) -> tuple[Property
     """Run the model's process and the measurer; return what it measured.
 
     Raises what the measurer raised, MachineError where a process cannot be started, and
-    UsageError where the model's process failed.
+    ModelFailedError where the model's process failed.
     """
     attester_end, control = socket.socketpair()
     measurer_end, model_end = socket.socketpair()
@@ -275,7 +275,7 @@ def _properties(result: bytes, model: Process) -> tuple[Property, ...]:
         except subprocess.TimeoutExpired:
             raise error from None
         message = f"the model's process {ending(status.code)} before it had answered"
-        raise UsageError("model.failed", f"{message}; no card is written") from error
+        raise ModelFailedError("model.failed", f"{message}; no card is written") from error
 
 
 @contextmanager

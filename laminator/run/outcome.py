@@ -27,6 +27,10 @@ class WorkloadFailedError(Exception):
         self.status = status
 
 
+class ModelFailedError(LaminatorError):
+    """A model's process ended before it had answered: the workload of an evaluation failed."""
+
+
 ENDINGS = (InterruptedRunError, WorkloadFailedError, LaminatorError, OSError)
 """What a run without a card ends with."""
 
@@ -38,6 +42,8 @@ def outcome_of(ending: Exception) -> Outcome:
             return interrupted(ending.signal)
         case WorkloadFailedError():
             return workload_failed(ending.status)
+        case ModelFailedError():
+            return Outcome("workload-failed", FAILURE_STATUS, ending.message)
         case UsageError():
             return Outcome("refused", FAILURE_STATUS, ending.message)
         case LaminatorError():

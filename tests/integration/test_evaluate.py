@@ -175,8 +175,13 @@ def test_lineage_from_training_to_evaluation(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "words", "said", "outcome"),
     [
-        ({"code.py": "raise SystemExit(3)"}, (), "ended with exit status 3", "refused"),
-        ({"code.py": GUESS.replace("< model", "< 'x'")}, (), "ended with exit status 1", "refused"),
+        ({"code.py": "raise SystemExit(3)"}, (), "ended with exit status 3", "workload-failed"),
+        (
+            {"code.py": GUESS.replace("< model", "< 'x'")},
+            (),
+            "ended with exit status 1",
+            "workload-failed",
+        ),
         ({"code.py": CONSTANT.replace("1.0", "float('nan')")}, (), "must be finite", "failed"),
         ({"code.py": GUESS.replace('"no", ', "")}, (), "CLASSES must hold", "failed"),
         ({"test.csv": "x,label\n1\n"}, (), "row 1 has 1 cells", "failed"),
