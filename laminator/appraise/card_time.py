@@ -31,7 +31,10 @@ MAX_TOKENS = 8
 
 
 class CardTime(NamedTuple):
-    """What a card's tokens gave: checks, none of which failed, and the earliest verified time."""
+    """What a card's tokens gave: checks, none of which failed, and the earliest verified time.
+
+    A simulated authority's time stands there only where no other is verified.
+    """
 
     checks: tuple[Check, ...] = ()
     verified: VerifiedTime | None = None
@@ -81,7 +84,8 @@ def appraise_card_time(card: Card, policy: Policy, trust: TrustStore, now: dt.da
     proven = [token.verified for token in tokens if token.verified is not None]
     if not proven:
         return CardTime(_unproven(tokens, len(replies)))
-    earliest = min(proven, key=lambda verified: verified.time)
+    # A simulated authority's owner makes any time: it never comes before another's word.
+    earliest = min(proven, key=lambda verified: (verified.simulated, verified.time))
     checks = next(token.checks for token in tokens if token.verified == earliest)
     detail = f"it existed at {_text(earliest)}"
     return CardTime((passed("time.token", detail), *checks), earliest)

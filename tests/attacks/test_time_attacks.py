@@ -609,6 +609,32 @@ def test_a_key_that_was_invalid_before_its_revocation() -> None:
     assert _revoked(late, SUPERSEDED, late + DAY) == ("rejected", "accepted")
 
 
+@pytest.mark.parametrize("first", ["simulated", "real"])
+def test_a_simulated_time_comes_not_before_a_real_one(first: str) -> None:
+    """The key was superseded before the real time-stamp: the simulated one would hide that."""
+    machine, simulated = forge.machine(), tsa_pki.authority("a simulated TSA")
+    leaf = x509.load_der_x509_certificate(machine.certificates[0])
+    entry = pki.Revoked(0, STAMPED + HOUR, SUPERSEDED)
+    more = simulated.trust(kind="tsa-simulated")
+    trust = stamping.trust().with_crls(
+        (*more.crls, stamping.revoking(machine.authority, leaf, entry))
+    )
+    trust = trust._replace(anchors=(*trust.anchors, *more.anchors))
+    made = stamping.card(_old_world())
+    message = timestamp_message(made)
+    early = tsa_pki.reply(simulated, message, time=STAMPED)
+    real = tsa_pki.reply(tsa_pki.authority(), message, time=STAMPED + DAY)
+    alone = judge(with_replies(made, early), AS_OF_TOKEN, trust=trust)
+    assert alone.accepted
+    assert alone.as_of is not None
+    assert alone.as_of.simulated
+    both = (early, real) if first == "simulated" else (real, early)
+    result = judge(with_replies(made, *both), AS_OF_TOKEN, trust=trust)
+    assert verifying.obstacles(result) >= {"ak.revocation"}
+    assert result.as_of is not None
+    assert (result.as_of.time, result.as_of.simulated) == (STAMPED + DAY, False)
+
+
 def test_a_token_does_not_make_a_card_younger() -> None:
     data = stamped(stamping.card(_old_world()), time=STAMPED)
     policy = AS_OF_TOKEN._replace(maximum_age=7 * 86_400)
