@@ -1,7 +1,7 @@
 """A nonce that the verifier issued is for one card, and only for a while.
 
 The library keeps no state: what the verifier's records say of a nonce is an argument. `laminator
-verify` keeps them (laminator/cli/nonce_store.py) and marks a nonce used once a card is accepted.
+verify` keeps them (laminator/nonce/store.py) and marks a nonce used once a card is accepted.
 """
 
 import datetime as dt

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from laminator.appraise.policy import duration
-from laminator.cli import nonce_store
-from laminator.cli.nonce_store import Entry, time_text
 from laminator.errors import MalformedError, UsageError, shown
+from laminator.nonce.store import Entry, add_issued, default_store, entries, time_text
 from laminator.report.text import safe
 
 HELP = (
@@ -48,7 +47,7 @@ def _issue(args: argparse.Namespace) -> int:
     issued = dt.datetime.now(dt.UTC).replace(microsecond=0)
     expires = _expiry(issued, args.valid)
     with _new_file(args.out) as file:
-        nonce = nonce_store.add_issued(nonce_store.default_store(), issued, expires)
+        nonce = add_issued(default_store(), issued, expires)
         file.write(f"{nonce.hex()}\n".encode())
     if args.json:
         _print_json(_to_json(Entry(nonce, issued, expires, None), issued))
@@ -88,13 +87,13 @@ def _new_file(path: str) -> Iterator[BinaryIO]:
 
 def _list(args: argparse.Namespace) -> int:
     now = dt.datetime.now(dt.UTC)
-    entries = nonce_store.entries(nonce_store.default_store())
+    found = entries(default_store())
     if args.json:
-        _print_json({"nonces": [_to_json(entry, now) for entry in entries]})
+        _print_json({"nonces": [_to_json(entry, now) for entry in found]})
         return 0
-    if not entries:
+    if not found:
         print("laminator nonce: no nonce was issued yet", file=sys.stderr)
-    for entry in entries:
+    for entry in found:
         print(_line(entry, now))
     return 0
 

@@ -15,10 +15,10 @@ from laminator.appraise.nonce_rules import IssuedNonce
 from laminator.appraise.result import VerificationResult
 from laminator.appraise.verify import verify_all
 from laminator.card import parse_card
-from laminator.cli import nonce_store
-from laminator.cli.nonce_use import judge_with_nonce
 from laminator.digest import Digest
 from laminator.errors import MachineError, UsageError
+from laminator.nonce import store as nonce_store
+from laminator.nonce.use import judge_with_nonce
 
 NONCE = b"n" * 32
 DAY = dt.timedelta(days=1)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import verifier_desk
 
-from laminator.cli import nonce_store
 from laminator.cli.main import main
 from laminator.cli.nonce_option import parse_nonce
 from laminator.digest import sha256
 from laminator.errors import MachineError, UsageError
+from laminator.nonce import store as nonce_store
 
 
 @pytest.fixture

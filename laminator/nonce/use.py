@@ -18,7 +18,7 @@ def judge_with_nonce(nonce: bytes | None, judge: Judge) -> Sequence[Verification
     """
     if nonce is None:
         return judge(None)
-    from laminator.cli.nonce_store import default_store, find, mark_used
+    from laminator.nonce.store import default_store, find, mark_used
 
     store = default_store()
     entry = find(store, nonce)

@@ -1,0 +1,1 @@
+"""The verifier's own nonces: what was issued, and which card was accepted with it."""
