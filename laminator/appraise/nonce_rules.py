@@ -22,12 +22,14 @@ class IssuedNonce(NamedTuple):
     `expires`: when it stops being good for a card that is not accepted by then. `clock`: the
     verifier's real clock, aware; not the time at which it chooses to judge, since a prover who
     took too long would pass at an earlier one. `used_by`: the id of the card that was accepted
-    with it, if any.
+    with it, if any. `issued`: when it was made, where that is known; a plan that is not
+    time-stamped before may have been made to suit it.
     """
 
     expires: dt.datetime
     clock: dt.datetime
     used_by: Digest | None = None
+    issued: dt.datetime | None = None
 
 
 class Challenge(NamedTuple):
@@ -44,13 +46,20 @@ def challenge(
 
     Raises UsageError for `issued` without a nonce, or with a time that has no zone.
     """
-    if issued is not None and None in (issued.expires.tzinfo, issued.clock.tzinfo):
+    if issued is not None and any(time.tzinfo is None for time in _times(issued)):
         raise UsageError("verify.issued", "`issued` needs times with a time zone")
     if nonce is not None:
         return Challenge(issued, {card.id for card in judged if card.claims.nonce == nonce})
     if issued is not None:
         raise UsageError("verify.issued", "`issued` is about a nonce, and no nonce is given")
     return None
+
+
+def _times(issued: IssuedNonce) -> Iterator[dt.datetime]:
+    yield issued.expires
+    yield issued.clock
+    if issued.issued is not None:
+        yield issued.issued
 
 
 def check_issued(card: bytes, challenge: Challenge | None) -> Iterator[Check]:

@@ -5,8 +5,9 @@ is the claims'. Its time-stamp counts only where the token's digest is: then it 
 under the start quote, before the work began.
 """
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from laminator.appraise.check import (
     PASS,
@@ -27,17 +28,22 @@ from laminator.plan import MODEL, Plan, parse_plan
 from laminator.report.text import safe
 from laminator.toml_border import same
 
+if TYPE_CHECKING:
+    from laminator.appraise.timestamps import VerifiedTime
+
 
 class PlanQuestion(NamedTuple):
     """What decides beside the card: the verifier's own plan, and the plans of all cards given.
 
     `runs` are the distinct run ids by plan. `simulated` says that the verifier accepts simulated
-    roots, without which a simulated authority's time does not count.
+    roots, without which a simulated authority's time does not count. `issued` is when the verifier
+    made its nonce, if it has that on record.
     """
 
     given: bytes | None = None
     runs: Mapping[Digest, frozenset[bytes]] = {}
     simulated: bool = False
+    issued: dt.datetime | None = None
 
 
 def runs_by_plan(runs: Iterable[Run]) -> dict[Digest, frozenset[bytes]]:
@@ -65,12 +71,13 @@ def check_plan(
         yield failed("plan.parse", error.message)
         return
     yield passed("plan.parse", "the plan is readable")
-    yield check_token(card, content, setting, simulated=question.simulated)
+    stamped = stamp_of(card, content, setting, simulated=question.simulated)
+    yield check_token(stamped)
     yield check_metric(plan, claims)
     yield check_model(plan, claims)
     yield check_data(plan, claims)
     yield check_parameters(plan, claims)
-    yield check_seed(plan, claims, nonce)
+    yield check_seed(plan, claims, nonce, _known_before(stamped, question.issued))
     yield check_runs(plan, claims, question.runs)
 
 
@@ -94,26 +101,33 @@ def check_digest(card: Card, given: bytes | None) -> Check:
     return not_checked("plan.digest", f"{detail}: give that plan with --plan")
 
 
-def check_token(card: Card, content: bytes, setting: Setting, *, simulated: bool) -> Check:
-    """`plan.token`: a trusted time-stamp over the plan was there before the run began."""
+def stamp_of(
+    card: Card, content: bytes, setting: Setting, *, simulated: bool
+) -> "VerifiedTime | str":
+    """Return the time of the plan's time-stamp that the claims name, or why none counts."""
     from laminator.appraise.timestamps import appraise_token
 
     named = card.claims.run.plan_token
     if named is None:
-        return not_checked("plan.token", "the claims name no time-stamp of the plan")
+        return "the claims name no time-stamp of the plan"
     replies = [each for each in endorsements_of(card).plan_timestamps if sha256(each) == named]
     if not replies:
-        return not_checked("plan.token", f"the time-stamp {named} is not in the card")
+        return f"the time-stamp {named} is not in the card"
     appraisal = appraise_token(replies[0], content, setting.trust, setting.now)
-    time = appraisal.verified
-    if time is None:
+    if appraisal.verified is None:
         (first, *_) = (check for check in appraisal.checks if check.verdict != PASS)
-        return not_checked("plan.token", f"the time-stamp is not good: {first.id}: {first.detail}")
-    if time.simulated and not simulated:
-        detail = "a simulated authority's time counts only where simulated roots do"
-        return not_checked("plan.token", detail)
-    what = "simulated time-stamp" if time.simulated else "time-stamp"
-    detail = f"the plan's {what} of {time.time.isoformat()} was verified before the run began"
+        return f"the time-stamp is not good: {first.id}: {first.detail}"
+    if appraisal.verified.simulated and not simulated:
+        return "a simulated authority's time counts only where simulated roots do"
+    return appraisal.verified
+
+
+def check_token(stamped: "VerifiedTime | str") -> Check:
+    """`plan.token`: a trusted time-stamp over the plan was there before the run began."""
+    if isinstance(stamped, str):
+        return not_checked("plan.token", stamped)
+    what = "simulated time-stamp" if stamped.simulated else "time-stamp"
+    detail = f"the plan's {what} of {stamped.time.isoformat()} was verified before the run began"
     return passed("plan.token", detail)
 
 
@@ -169,8 +183,12 @@ def check_parameters(plan: Plan, claims: Claims) -> Check:
     return passed("plan.parameters", safe(f"the parameters are as planned: {listed}"))
 
 
-def check_seed(plan: Plan, claims: Claims, nonce: bytes | None) -> Check:
-    """`plan.seed`: sampling and shuffling follow the planned rule, and the verifier's own nonce."""
+def check_seed(plan: Plan, claims: Claims, nonce: bytes | None, known: str = "") -> Check:
+    """`plan.seed`: sampling and shuffling follow the planned rule, and the verifier's own nonce.
+
+    `known` says that the plan's author can have known the nonce, and have put the data's rows in
+    an order that draws well.
+    """
     planned, found = _rule(plan.seed), claims.run.seed
     if found != plan.seed:
         return failed("plan.seed", f"the planned rule is {planned}, the run's {_rule(found)}")
@@ -186,6 +204,8 @@ def check_seed(plan: Plan, claims: Claims, nonce: bytes | None) -> Check:
     if nonce != claims.nonce:
         detail = "the seed follows a nonce that the verifier did not give: give it with --nonce"
         return not_checked("plan.seed", detail)
+    if known:
+        return not_checked("plan.seed", known)
     return passed("plan.seed", "the rule is the planned nonce, which is the verifier's")
 
 
@@ -207,6 +227,15 @@ def check_runs(plan: Plan, claims: Claims, runs: Mapping[Digest, frozenset[bytes
     if not plan.machine.first_run <= number < plan.machine.first_run + plan.runs:
         return failed("plan.runs", f"planned are {interval}, this is run {number}")
     return passed("plan.runs", f"run {number} is one of the planned {interval} of this machine")
+
+
+def _known_before(stamped: "VerifiedTime | str", issued: dt.datetime | None) -> str:
+    """Return what to say where the plan's time-stamp is not older than the verifier's nonce."""
+    if issued is None or isinstance(stamped, str) or stamped.time < issued:
+        return ""
+    when = f"the plan's time-stamp is of {stamped.time.isoformat()}, the nonce of"
+    advice = "data and model may be chosen to suit it: issue a nonce once the plan is time-stamped"
+    return f"{when} {issued.isoformat()}; {advice}"
 
 
 def _stated(claims: Claims) -> tuple[Property, ...]:

@@ -116,7 +116,7 @@ def verify_all(
         challenge=challenge(judged, given.get("nonce"), given.get("issued")),
         artifacts=given.get("artifacts", {}),
         times=_times((*judged, *known), given),
-        plan=_plan((*judged, *known), policy, given.get("plan")),
+        plan=_plan((*judged, *known), policy, given),
     )
     then = question._replace(when="then", judged={})
     return tuple(
@@ -153,14 +153,16 @@ def _verify_both(card: Card, now: Question, then: Question) -> VerificationResul
     return both_verdicts(result, as_of_then, verified, decides)
 
 
-def _plan(cards: Sequence[Card], policy: Policy, given: bytes | None) -> "PlanQuestion | None":
+def _plan(cards: Sequence[Card], policy: Policy, given: Given) -> "PlanQuestion | None":
     """Return what is asked about plans, or None where nobody speaks of one."""
-    if given is None and all(card.claims.run.plan is None for card in cards):
+    own, issued = given.get("plan"), given.get("issued")
+    if own is None and all(card.claims.run.plan is None for card in cards):
         return None
     from laminator.appraise.plan_rules import PlanQuestion, runs_by_plan
 
     runs = runs_by_plan(card.claims.run for card in cards)
-    return PlanQuestion(given, runs, simulated="simulated" in policy.roots)
+    made = None if issued is None else issued.issued
+    return PlanQuestion(own, runs, simulated="simulated" in policy.roots, issued=made)
 
 
 def _names(claims: Claims) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ class Entry(NamedTuple):
 
     def seen_at(self, clock: dt.datetime) -> IssuedNonce:
         """Return what the checks ask of this entry, at the verifier's real clock."""
-        return IssuedNonce(self.expires, clock, self.use.card if self.use else None)
+        used_by = self.use.card if self.use else None
+        return IssuedNonce(self.expires, clock, used_by, self.issued)
 
 
 def default_store() -> str:

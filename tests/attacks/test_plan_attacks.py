@@ -19,12 +19,14 @@ from planning import (
 from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
 from enclave_sim.adversary.forged_world import NOW, World, card_bytes
+from laminator.appraise.nonce_rules import IssuedNonce
 from laminator.appraise.result import VerificationResult
 from laminator.appraise.verify import verify_all
 from laminator.card import ConceptualMessage
 from laminator.claims import Artifact, Property
 from laminator.digest import sha256
 from laminator.endorsements import PLAN_MEDIA_TYPE
+from laminator.errors import UsageError
 
 OTHER = sha256(b"another")
 
@@ -253,6 +255,32 @@ def test_a_seed_from_a_nonce_that_the_verifier_did_not_give() -> None:
     assert obstacles(judge_planned(own, nonce=None)) == required("plan.seed")
     both = required("plan.seed") | {"claims.nonce"}
     assert obstacles(judge_planned(own)) == both
+
+
+@pytest.mark.parametrize("late", [dt.timedelta(0), dt.timedelta(minutes=1)])
+def test_a_plan_made_for_a_nonce_that_is_known(late: dt.timedelta) -> None:
+    """The provider puts the data's rows in an order of which the nonce draws the easy ones."""
+    issued = IssuedNonce(expires=NOW + dt.timedelta(days=1), clock=NOW, issued=tsa_pki.TIME - late)
+    shopped = planned()
+    assert judge_planned(shopped).accepted
+    result = judge_planned(shopped, issued=issued)
+    assert verdict_of(result, "plan.token") == "pass"
+    assert obstacles(result) == required("plan.seed")
+    before = issued._replace(issued=tsa_pki.TIME + dt.timedelta(seconds=1))
+    assert judge_planned(shopped, issued=before).accepted
+
+
+def test_when_the_nonce_was_made_says_nothing_of_a_plan_without_a_time() -> None:
+    """What lacks is the time-stamp, and is said so."""
+    issued = IssuedNonce(expires=NOW + dt.timedelta(days=1), clock=NOW, issued=NOW)
+    unstamped = planned()._replace(endorsements=carried(PLAN))
+    assert obstacles(judge_planned(unstamped, issued=issued)) == required("plan.token")
+
+
+def test_a_time_without_a_zone_for_when_the_nonce_was_made() -> None:
+    naive = IssuedNonce(expires=NOW, clock=NOW, issued=NOW.replace(tzinfo=None))
+    with pytest.raises(UsageError, match="time zone"):
+        judge_planned(planned(), issued=naive)
 
 
 # --- the plan itself
