@@ -11,7 +11,7 @@ to it: nothing that a card carries becomes an anchor.
 """
 
 # Importing pathlib would cost a tenth of what the verifier's start may cost:
-# ruff: noqa: PTH103, PTH105, PTH111, PTH112, PTH118, PTH123
+# ruff: noqa: PTH103, PTH105, PTH110, PTH111, PTH112, PTH118, PTH123
 
 import os
 import warnings
@@ -216,7 +216,12 @@ def _files(folder: str, suffixes: tuple[str, ...]) -> list[str]:
     entries = [entry for entry in _entries(folder) if entry.name.endswith(suffixes)]
     if len(entries) > MAX_FILES:
         raise UsageError("trust.size", f"{folder} holds {len(entries)} files, limit {MAX_FILES}")
-    return [entry.path for entry in entries if not entry.is_dir()]
+    files = [entry for entry in entries if not entry.is_dir()]
+    for entry in files:
+        if not entry.is_file() and os.path.exists(entry.path):
+            detail = "is neither a file nor a folder; put a certificate or a list in its place"
+            raise UsageError("trust.file", f"{entry.path} {detail}")
+    return [entry.path for entry in files]
 
 
 def _entries(folder: str) -> list["os.DirEntry[str]"]:

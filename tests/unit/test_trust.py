@@ -157,6 +157,22 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
         load_crls(str(tmp_path))
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("path", ["snp/odd.pem", "crls/odd.crl"])
+def test_what_is_no_regular_file_is_refused_unread(tmp_path: Path, path: str) -> None:
+    """Nobody has to write to a pipe, and a device never ends."""
+    odd = tmp_path / path
+    odd.parent.mkdir()
+    os.mkfifo(odd)
+    with pytest.raises(UsageError, match="neither a file nor a folder") as caught:
+        load_trust(str(tmp_path))
+    assert caught.value.code == "trust.file"
+    odd.unlink()
+    odd.symlink_to(os.devnull)
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        load_trust(str(tmp_path))
+
+
 def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     file = put(tmp_path / "root.der", pki.root("pinned").der)
     with pytest.raises(UsageError, match=r"cannot write .*--trust names another store") as caught:
