@@ -281,11 +281,13 @@ def _rule(value: Value, path: str) -> PropertyRule:
     )
     fields.close()
     _check_rule(rule, path)
-    if confidence is not None and (rule.bound == "point" or rule.least is rule.most is None):
+    if confidence is None:
+        return rule
+    if rule.bound == "point" or rule.least is rule.most is None:
         raise malformed(
             f"{path}.confidence", "min or max beside it, and no point bound", confidence
         )
-    return rule
+    return rule._replace(bound="interval")
 
 
 def _confidence(value: Value, path: str) -> float:

@@ -107,6 +107,16 @@ def test_a_value_that_the_rule_does_not_let_through(rule: str) -> None:
     assert obstacles(judge(world(), rules(ACCURACY + rule))) == {"policy.property.accuracy"}
 
 
+def test_an_interval_left_out_where_a_confidence_is_asked_for() -> None:
+    """A poor interval would fail the rule; no interval is no better, whatever the value alone."""
+    bare = world(properties=(measured()._replace(interval=None),))
+    assert bare.claims.properties[0].value == measured().value
+    assert judge(bare, rules(ACCURACY + "min = 0.3")).accepted
+    asked = rules(ACCURACY + "min = 0.3\nconfidence = 0.95")
+    assert judge(world(), asked).accepted
+    assert obstacles(judge(bare, asked)) == {"policy.property.accuracy"}
+
+
 def test_a_second_better_value() -> None:
     poor, good = measured()._replace(value=0.1, interval=None), measured()
     both = world(properties=(poor, good._replace(on=("test",))))
