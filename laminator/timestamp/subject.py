@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from laminator.appraise.card_time import MAX_TOKENS
 from laminator.card import MAX_ENDORSEMENTS, Card, ConceptualMessage, encode_card, timestamp_message
 from laminator.digest import Digest, sha256
 from laminator.endorsements import TIMESTAMP_MEDIA_TYPE, endorsements_of
@@ -48,10 +49,15 @@ def plan_subject(path: Path, content: bytes) -> Subject:
 def with_token(card: Card, reply: bytes) -> Card:
     """Return the card with one more time-stamp among its endorsements; its id is the same.
 
-    Raises UsageError where it carries this token already, and for a full card.
+    Raises UsageError where it carries this token already, and for a card with as many time-stamps
+    as a verifier looks at, or as many endorsements as it may have.
     """
-    if any(is_same_token(reply, other) for other in endorsements_of(card).timestamps):
+    present = endorsements_of(card).timestamps
+    if any(is_same_token(reply, other) for other in present):
         raise UsageError("timestamp.present", "the card carries this token already")
+    if len({*present}) >= MAX_TOKENS:
+        detail = f"verifiers look at the first {MAX_TOKENS} time-stamps of a card, and this one "
+        raise UsageError("timestamp.full", f"{detail}carries as many: another would count for none")
     if len(card.endorsements) == MAX_ENDORSEMENTS:
         detail = f"the card carries {MAX_ENDORSEMENTS} endorsements already, which is the most"
         raise UsageError("timestamp.full", detail)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from timestamp_server import PLAN, golden_card, put_card, reply_to
 
+from laminator.appraise.card_time import MAX_TOKENS
 from laminator.card import MAX_ENDORSEMENTS, ConceptualMessage, parse_card, timestamp_message
 from laminator.digest import Digest
 from laminator.endorsements import TIMESTAMP_MEDIA_TYPE, endorsements_of
@@ -55,6 +56,15 @@ def test_other_endorsements_stay_and_fill_a_card() -> None:
     assert stamped.endorsements[:-1] == card.endorsements
     with pytest.raises(UsageError) as refused:
         with_token(stamped, _token())
+    assert refused.value.code == "timestamp.full"
+
+
+def test_a_time_stamp_that_no_verifier_would_look_at_is_refused() -> None:
+    others = [ConceptualMessage(TIMESTAMP_MEDIA_TYPE, bytes([n])) for n in range(MAX_TOKENS)]
+    card = golden_card()._replace(endorsements=tuple(others[1:]))
+    assert with_token(card, _token()).endorsements[:-1] == card.endorsements
+    with pytest.raises(UsageError, match="first 8") as refused:
+        with_token(card._replace(endorsements=tuple(others)), _token())
     assert refused.value.code == "timestamp.full"
 
 
