@@ -15,7 +15,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import crypto
 
 from laminator.enroll.refusal import EnrolmentRefusedError
@@ -83,15 +82,16 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 def parse_certificate(data: bytes) -> x509.Certificate:
-    """Parse a DER certificate with all of its extensions. Raises `MalformedError`."""
+    """Parse a DER certificate with its names and all of its extensions. Raises `MalformedError`."""
     if len(data) > _MAX_CERTIFICATE:
         raise MalformedError("certificate.size", f"more than {_MAX_CERTIFICATE} bytes")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            warnings.simplefilter("ignore", UserWarning)
             certificate = x509.load_der_x509_certificate(data)
             positive = certificate.serial_number > 0
-        certificate.extensions  # noqa: B018  # extensions are parsed on first use
+            # What follows is parsed on first use, and kept.
+            _ = certificate.extensions, certificate.subject, certificate.issuer
     except _UNREADABLE as error:
         raise MalformedError("certificate.der", "not a certificate that can be read") from error
     if not positive:

@@ -27,6 +27,7 @@ from ek_pki import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_sim.adversary import forged_der
 from laminator.enroll.ak_certificate import Authority
 from laminator.enroll.ek_certificate import (
     EkAnchor,
@@ -333,6 +334,19 @@ def test_parsing_gives_the_certificate() -> None:
 def test_other_bytes_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedError) as caught:
         parse_certificate(data)
+    assert caught.value.code == "certificate.der"
+
+
+@pytest.mark.parametrize("place", [3, 5], ids=["issuer", "subject"])
+def test_a_name_with_nothing_in_it_is_malformed(place: int) -> None:
+    """cryptography reads names only when they are asked for."""
+
+    def edit(fields: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return (*fields[:place], b"\x30\x02\x31\x00", *fields[place + 1 :])
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(MalformedError) as caught:
+        parse_certificate(forged_der.edited(issue_ek(profile()), key, edit))
     assert caught.value.code == "certificate.der"
 
 
