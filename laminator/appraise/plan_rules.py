@@ -20,7 +20,7 @@ from laminator.appraise.check import (
 from laminator.appraise.evidence import Setting
 from laminator.card import Card
 from laminator.cbor import Value
-from laminator.claims import FOUND_PARAMETERS, SEED_FROM_NONCE, Artifact, Claims, Property, Run
+from laminator.claims import FOUND_PARAMETERS, SEED_FROM_NONCE, Artifact, Claims, Property
 from laminator.digest import Digest, sha256
 from laminator.endorsements import endorsements_of
 from laminator.errors import MalformedError
@@ -32,26 +32,36 @@ if TYPE_CHECKING:
     from laminator.appraise.timestamps import VerifiedTime
 
 
+class Follower(NamedTuple):
+    """A run that names a plan: its id, its number and the digests of its attestation keys."""
+
+    run: bytes
+    number: int
+    keys: frozenset[bytes]
+
+
 class PlanQuestion(NamedTuple):
     """What decides beside the card: the verifier's own plan, and the plans of all cards given.
 
-    `runs` are the distinct run ids by plan. `simulated` says that the verifier accepts simulated
+    `runs` are the distinct runs by plan. `simulated` says that the verifier accepts simulated
     roots, without which a simulated authority's time does not count. `issued` is when the verifier
     made its nonce, if it has that on record.
     """
 
     given: bytes | None = None
-    runs: Mapping[Digest, frozenset[bytes]] = {}
+    runs: Mapping[Digest, frozenset[Follower]] = {}
     simulated: bool = False
     issued: dt.datetime | None = None
 
 
-def runs_by_plan(runs: Iterable[Run]) -> dict[Digest, frozenset[bytes]]:
-    """Return the distinct run ids that follow each plan; runs without a plan are left out."""
-    found: dict[Digest, frozenset[bytes]] = {}
-    for run in runs:
+def runs_by_plan(cards: Iterable[Claims]) -> dict[Digest, frozenset[Follower]]:
+    """Return the distinct runs that follow each plan; runs without a plan are left out."""
+    found: dict[Digest, frozenset[Follower]] = {}
+    for claims in cards:
+        run = claims.run
         if run.plan is not None:
-            found[run.plan] = found.get(run.plan, frozenset()) | {run.id}
+            follower = Follower(run.id, run.number, _keys(claims))
+            found[run.plan] = found.get(run.plan, frozenset()) | {follower}
     return found
 
 
@@ -209,17 +219,23 @@ def check_seed(plan: Plan, claims: Claims, nonce: bytes | None, known: str = "")
     return passed("plan.seed", "the rule is the planned nonce, which is the verifier's")
 
 
-def check_runs(plan: Plan, claims: Claims, runs: Mapping[Digest, frozenset[bytes]]) -> Check:
-    """`plan.runs`: the run is one of as many as planned, on the planned machine."""
-    number = claims.run.number
-    count = len(runs.get(claims.run.plan, ())) if claims.run.plan is not None else 0
+def check_runs(plan: Plan, claims: Claims, runs: Mapping[Digest, frozenset[Follower]]) -> Check:
+    """`plan.runs`: the run is one of as many as planned, on the planned machine.
+
+    A TPM certifies one number for as many runs as it is asked to: those that are given are seen.
+    """
+    number, keys = claims.run.number, _keys(claims)
+    given = frozenset() if claims.run.plan is None else runs.get(claims.run.plan, frozenset())
+    count = len({each.run for each in given})
     if count > plan.runs:
         return failed("plan.runs", f"{count} runs follow this plan, which allows {plan.runs}")
+    alike = {each.run for each in given if (each.number, each.keys) == (number, keys)}
+    if len(alike) > 1:
+        return failed("plan.runs", f"number {number} of one machine stands for {len(alike)} runs")
     if plan.machine is None:
         detail = f"{max(count, 1)} of at most {plan.runs} run(s) given"
-        hint = "a plan that names its [machine] would show that there were no more"
+        hint = "a plan that names its [machine] gives it that many numbers and no more"
         return not_checked("plan.runs", f"{detail}; {hint}")
-    keys = {ref.key for ref in claims.evidence}
     if keys != {plan.machine.key.value}:
         found = ", ".join(str(Digest("sha-256", key)) for key in sorted(keys))
         return failed("plan.runs", f"planned is the machine {plan.machine.key}, found {found}")
@@ -227,6 +243,10 @@ def check_runs(plan: Plan, claims: Claims, runs: Mapping[Digest, frozenset[bytes
     if not plan.machine.first_run <= number < plan.machine.first_run + plan.runs:
         return failed("plan.runs", f"planned are {interval}, this is run {number}")
     return passed("plan.runs", f"run {number} is one of the planned {interval} of this machine")
+
+
+def _keys(claims: Claims) -> frozenset[bytes]:
+    return frozenset(ref.key for ref in claims.evidence)
 
 
 def _known_before(stamped: "VerifiedTime | str", issued: dt.datetime | None) -> str:

@@ -160,7 +160,7 @@ def _plan(cards: Sequence[Card], policy: Policy, given: Given) -> "PlanQuestion 
         return None
     from laminator.appraise.plan_rules import PlanQuestion, runs_by_plan
 
-    runs = runs_by_plan(card.claims.run for card in cards)
+    runs = runs_by_plan(card.claims for card in cards)
     made = None if issued is None else issued.issued
     return PlanQuestion(own, runs, simulated="simulated" in policy.roots, issued=made)
 

@@ -18,6 +18,8 @@ from planning import (
 )
 from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
+from enclave_sim.adversary import forged_world
+from enclave_sim.adversary.forged_tpm import machine
 from enclave_sim.adversary.forged_world import NOW, World, card_bytes
 from laminator.appraise.nonce_rules import IssuedNonce
 from laminator.appraise.result import VerificationResult
@@ -204,6 +206,32 @@ def test_more_runs_than_planned() -> None:
     assert [obstacles(result) for result in results] == [{"plan.runs"}] * 3
     two = verify_all(cards[:2], POLICY, **given)  # type: ignore[arg-type]
     assert [verdict_of(result, "plan.runs") for result in two] == ["not-checked"] * 2
+
+
+@pytest.mark.parametrize("table", [None, ""], ids=["a planned machine", "any machine"])
+def test_several_runs_under_one_planned_number(table: str | None) -> None:
+    """The TPM's owner has one number certified for two run ids, and shows both cards."""
+    plan = plan_text(machine_table=table)
+    first = planned(plan)
+    again = first.claims.run._replace(id=b"another" + bytes(9))
+    second = world(run=again)._replace(endorsements=first.endorsements)
+    cards = [card_bytes(first), card_bytes(second)]
+    both = verify_all(cards, POLICY, trust=trust(first), now=NOW, nonce=NONCE)
+    assert [obstacles(result) for result in both] == [{"plan.runs"}] * 2
+    for alone in (first, second):
+        assert judge_planned(alone, POLICY).accepted
+
+
+def test_the_same_number_of_two_machines_is_two_numbers() -> None:
+    plan = plan_text(machine_table="")
+    first = planned(plan)
+    run = first.claims.run._replace(id=b"elsewhere" + bytes(7))
+    other = forged_world.world(machine(label="another machine"), claims(run=run))
+    elsewhere = other._replace(endorsements=first.endorsements)
+    assert elsewhere.claims.run.number == first.claims.run.number
+    cards = [card_bytes(first), card_bytes(elsewhere)]
+    results = verify_all(cards, POLICY, trust=trust(first), now=NOW, nonce=NONCE)
+    assert [verdict_of(result, "plan.runs") for result in results] == ["not-checked"] * 2
 
 
 def test_the_same_card_twice_is_one_run() -> None:
