@@ -81,8 +81,14 @@ class TrustStore(NamedTuple):
 
 
 def default_store() -> str:
-    """Return the user's store: ``laminator/trust`` in the XDG data folder."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
+    """Return the user's store: ``laminator/trust`` in the XDG data folder.
+
+    A relative XDG_DATA_HOME is none, as the XDG specification says: else a folder that somebody
+    handed over could bring its own anchors to who verifies in it.
+    """
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not data.startswith("/"):
+        data = os.path.expanduser("~/.local/share")
     return os.path.join(data, "laminator", "trust")
 
 

@@ -250,3 +250,5 @@ def test_the_users_store_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert trust.default_store() == "/home/someone/.local/share/laminator/trust"
+    monkeypatch.setenv("XDG_DATA_HOME", "handed/over")
+    assert trust.default_store() == "/home/someone/.local/share/laminator/trust"
