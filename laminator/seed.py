@@ -10,6 +10,7 @@ SEED_BYTES = 32
 NUMBER_RULE = "number"
 
 _SEED_DOMAIN = b"laminator-seed-v1\x00"
+_SHUFFLE_DOMAIN = b"laminator-shuffle-v1\x00"
 _INDEX_BYTES = 8
 _WORKLOAD_BYTES = 8
 
@@ -42,7 +43,22 @@ def draw_rows(seed: bytes, rows: int, sample: int) -> tuple[int, ...]:
     if not 0 < sample <= rows:
         raise MalformedError("seed.sample", f"cannot draw {sample} of {rows} rows")
 
-    def key(row: int) -> bytes:
-        return hashlib.sha256(seed + row.to_bytes(_INDEX_BYTES, "big")).digest()
+    return tuple(sorted(_by_digest(range(rows), seed)[:sample]))
 
-    return tuple(sorted(sorted(range(rows), key=key)[:sample]))
+
+def shuffled(rows: int, seed: bytes, secret: bytes) -> tuple[int, ...]:
+    """Return the rows from 0 in an order that follows `seed` and `secret`, 32 random bytes.
+
+    Who knows the seed alone knows nothing of the order; who chose the secret's source badly still
+    gets another order for another seed.
+    """
+    return _by_digest(range(rows), hashlib.sha256(_SHUFFLE_DOMAIN + secret + seed).digest())
+
+
+def _by_digest(rows: range, key: bytes) -> tuple[int, ...]:
+    """Return `rows` in the order of SHA-256(key || row)."""
+
+    def digest(row: int) -> bytes:
+        return hashlib.sha256(key + row.to_bytes(_INDEX_BYTES, "big")).digest()
+
+    return tuple(sorted(rows, key=digest))

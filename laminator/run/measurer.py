@@ -92,7 +92,7 @@ def measure(orders: Orders, model: socket.socket) -> tuple[Property, ...]:
         message = "the data has one label only: name all classes in the model code's CLASSES"
         raise UsageError("labels.one-class", message)
     indices, rows = index_labels(examples.labels, classes), _rows(orders, len(examples.labels))
-    scores = ask(model, examples.features, len(classes), rows)
+    scores = ask(model, examples.features, len(classes), rows, orders.seed or b"")
     chosen, rule = decide(scores, len(classes))
     model.close()
     parameters: dict[str, Value] = {

@@ -24,6 +24,7 @@ from laminator.measure.columns import Column, ImageColumn, NumberColumn
 from laminator.measure.dataset import MAX_CLASSES
 from laminator.properties.decision import Scores
 from laminator.run.frames import receive_frame, send_frame
+from laminator.seed import SEED_BYTES, shuffled
 
 MODEL = "the model's process"
 MAX_HELLO_BYTES = 1024 * 1024
@@ -62,16 +63,16 @@ def ask(
     features: Sequence[Column],
     classes: int,
     rows: Sequence[int] | None = None,
+    seed: bytes = b"",
 ) -> Scores:
     """Return the model's scores of `rows` (indices into the data; None for all), in their order.
 
-    They are sent in a fresh random order, whatever drew them: a model's code that knows the
-    order may know the labels. Raises MalformedError for any answer that is not `classes` finite
-    scores a row (or one), and where the model's process ends early.
+    They are sent in an order that follows the run's `seed` and a fresh secret: a model's code that
+    knows the order may know the labels. Raises MalformedError for any answer that is not `classes`
+    finite scores a row (or one), and where the model's process ends early.
     """
     rows = range(len(features[0])) if rows is None else rows
-    order = list(range(len(rows)))
-    secrets.SystemRandom().shuffle(order)
+    order = shuffled(len(rows), seed, secrets.token_bytes(SEED_BYTES))
     width: int | None = None
     answers: list[tuple[Sequence[int], array[float]]] = []
     for batch in _batches(features, order):

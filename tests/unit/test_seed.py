@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laminator.errors import MalformedError
-from laminator.seed import draw_rows, seed_bytes, workload_seed
+from laminator.seed import draw_rows, seed_bytes, shuffled, workload_seed
 
 NONCE = bytes(range(16))
 
@@ -58,3 +58,12 @@ def test_a_draw_that_cannot_be_made(sample: int) -> None:
     with pytest.raises(MalformedError) as caught:
         draw_rows(bytes(32), 10, sample)
     assert caught.value.code == "seed.sample"
+
+
+def test_an_order_follows_seed_and_secret() -> None:
+    one, other = seed_bytes(1, None), seed_bytes(2, None)
+    order = shuffled(100, one, bytes(32))
+    assert sorted(order) == list(range(100))
+    assert shuffled(100, one, bytes(32)) == order
+    assert len({order, shuffled(100, other, bytes(32)), shuffled(100, one, b"\1" * 32)}) == 3
+    assert order[:10] != tuple(range(10))
