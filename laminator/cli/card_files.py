@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from laminator.card import MAX_CARD
 from laminator.cbor import split_sequence
-from laminator.errors import MalformedError, UsageError, shown
+from laminator.errors import MalformedError
+from laminator.reading import read_bounded
 
 BUNDLE_SUFFIX = ".cards"
 MAX_BUNDLE = 4 * MAX_CARD
@@ -35,13 +36,3 @@ def read_cards(path: str) -> list[CardFile]:
     return [CardFile(f"{path}[{place}]", card) for place, card in enumerate(cards)] or [
         CardFile(path, data)
     ]
-
-
-def read_bounded(path: str, limit: int, wanted: str) -> bytes:
-    """Read a file up to one byte more than `limit`. Raises UsageError, which asks for `wanted`."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs the verifier's start
-            return file.read(limit + 1)
-    except OSError as error:
-        message = f"cannot read {shown(path)}: {error.strerror}; name {wanted}"
-        raise UsageError("card.unreadable", message) from error

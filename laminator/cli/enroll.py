@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laminator.cli.outcome import Outcome, add_json, beside, conclude, write_output
-from laminator.enroll.certificate_files import read_certificates, read_limited
+from laminator.enroll.certificate_files import read_certificates
 from laminator.enroll.places import ak_folder, certificate_folder
 from laminator.errors import MachineError, UsageError, shown
+from laminator.reading import read_limited
 
 if TYPE_CHECKING:
     from laminator.enroll.response import TpmAccess

@@ -4,15 +4,15 @@ import argparse
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from laminator.appraise.artifacts import measure_artifact
 from laminator.cli.outcome import Outcome, conclude
 from laminator.cli.run_options import pairs
 from laminator.digest import sha256
-from laminator.errors import MalformedError, UsageError, shown
+from laminator.errors import MalformedError, UsageError
 from laminator.plan import MAX_PLAN_BYTES, explain_plan, parse_plan
+from laminator.reading import read_bounded
 
 HELP = (
     "Say what a plan fixes and what it leaves open, or write one. A plan says beforehand what will "
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> Outcome:
-    content = _read(args.file)
+    content = read_bounded(args.file, MAX_PLAN_BYTES, "a plan")
     sentences = tuple(explain_plan(parse_plan(content)))
     facts = {"plan": str(sha256(content)), "says": list(sentences)}
     following = f"laminator timestamp {args.file} --tsa URL"
@@ -99,12 +99,3 @@ def _value(word: str) -> str:
     except ValueError:
         return _text(word)
     return word if set(found) == {"value"} and "\n" not in word else _text(word)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(MAX_PLAN_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise UsageError("plan.unreadable", f"cannot read {shown(path)}: {reason}") from error

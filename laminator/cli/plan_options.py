@@ -17,6 +17,7 @@ from laminator.claims import SEED_FROM_NONCE, Seed
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.timestamp_reply import MAX_REPLY, parse_timestamp_reply
 from laminator.plan import MAX_SEED
+from laminator.reading import read_bounded
 
 TOKEN_SUFFIX = ".tsr"  # noqa: S105 - a file's suffix
 
@@ -96,12 +97,8 @@ def _needed(trust: TrustStore, token: Path) -> TrustStore:
     """Return the authorities' anchors, and the CRLs of who certified what the token carries."""
     anchors = tuple(each for each in trust.anchors if each.kind in (TSA, SIMULATED_TSA))
     try:
-        with token.open("rb") as file:
-            reply = parse_timestamp_reply(file.read(MAX_REPLY + 1))
+        reply = parse_timestamp_reply(read_bounded(str(token), MAX_REPLY))
         certificates = [parse_certificate(der) for der in reply.certificates]
-    except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise UsageError("plan.token", f"cannot read {shown(str(token))}: {reason}") from error
     except MalformedError as error:
         message = f"{shown(str(token))} is no RFC 3161 response: {error.message}"
         raise UsageError("plan.token", message) from error

@@ -11,10 +11,10 @@ from laminator.card import parse_card
 from laminator.cli import run_options
 from laminator.cli.card_files import BUNDLE_SUFFIX, read_cards
 from laminator.cli.outcome import Outcome, add_json, conclude, write_output
-from laminator.enroll.certificate_files import read_limited
 from laminator.errors import UsageError, shown
 from laminator.evidence.timestamp_reply import MAX_REPLY
 from laminator.plan import MAX_PLAN_BYTES, parse_plan
+from laminator.reading import read_limited
 from laminator.timestamp.answer import Stamp, check_answer
 from laminator.timestamp.query import HASHES, MAX_QUERY, make_query, parse_query
 from laminator.timestamp.refusal import TimestampRefusedError

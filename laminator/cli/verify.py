@@ -13,11 +13,12 @@ from laminator.appraise.policy import BUILT_IN, TIMES, Policy, load_policy
 from laminator.appraise.result import VerificationResult
 from laminator.appraise.trust import TSA_KINDS, TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
-from laminator.cli.card_files import CardFile, read_bounded, read_cards
+from laminator.cli.card_files import CardFile, read_cards
 from laminator.cli.nonce_option import METAVAR, parse_nonce
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.nonce.use import judge_with_nonce
+from laminator.reading import read_bounded
 
 HELP = (
     "Verify cards, or a ledger of runs, offline. Exit status 0: all accepted; 1: one is rejected "

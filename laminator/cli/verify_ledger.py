@@ -8,9 +8,9 @@ from laminator.appraise.ledger import verify_ledger
 from laminator.appraise.ledger_result import LedgerResult
 from laminator.appraise.policy import Policy
 from laminator.appraise.trust import TrustStore
-from laminator.cli.card_files import read_bounded
 from laminator.errors import UsageError
 from laminator.ledger import MAX_LEDGER
+from laminator.reading import read_bounded
 from laminator.report.ledger_text import ledger_text
 
 OF_CARDS = ("cards", "artifact", "nonce", "lineage", "as_of")

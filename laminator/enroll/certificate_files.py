@@ -1,9 +1,9 @@
-"""Certificates and small secrets from files that a person names."""
+"""Certificates from files that a person names."""
 
 import warnings
-from pathlib import Path
 
 from laminator.errors import MalformedError, UsageError, shown
+from laminator.reading import read_limited
 
 _MAX_CERTIFICATES = 192 * 1024
 
@@ -31,15 +31,3 @@ def split_pem(data: bytes) -> tuple[bytes, ...]:
     except (ValueError, x509.InvalidVersion) as error:
         raise MalformedError("certificate.pem", "no certificate in PEM") from error
     return tuple(each.public_bytes(Encoding.DER) for each in loaded)
-
-
-def read_limited(path: str, limit: int) -> bytes:
-    """Return what a file of at most `limit` bytes holds. Raises UsageError."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError("file.read", f"cannot read {shown(path)}: {error.strerror}") from error
-    if len(data) > limit:
-        raise UsageError("file.size", f"{shown(path)} has more than {limit} bytes")
-    return data

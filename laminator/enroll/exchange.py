@@ -12,15 +12,15 @@ authenticated: `laminator.enroll.authority` judges a request and a response,
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from laminator import cbor
 from laminator.cbor import Encodable
 from laminator.enroll.credential import Credential
 from laminator.enroll.key_templates import EK_TEMPLATES
-from laminator.errors import MalformedError, UsageError, shown
+from laminator.errors import MalformedError, shown
 from laminator.fields import Fields, array, choice, octets, text, uint
+from laminator.reading import read_bounded
 
 MAX_FILE = 192 * 1024
 MAX_CERTIFICATES = 9
@@ -174,11 +174,7 @@ def load_file(path: str, parse: Callable[[bytes], T]) -> tuple[bytes, T]:
 
     Raises UsageError where it cannot be read, MalformedError.
     """
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError("file.read", f"cannot read {shown(path)}: {error.strerror}") from error
+    data = read_bounded(path, MAX_FILE)
     return data, parse(data)
 
 

@@ -6,7 +6,6 @@ to contradict the plan is refused here, which saves a number; the verifier's own
 
 import datetime as dt
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from laminator.card import ConceptualMessage
@@ -18,6 +17,7 @@ from laminator.errors import MalformedError, UsageError, shown
 from laminator.evidence.timestamp_reply import MAX_REPLY
 from laminator.measure.files import measure_path
 from laminator.plan import MAX_PLAN_BYTES, MODEL, Plan, PlannedMachine, parse_plan
+from laminator.reading import read_limited
 from laminator.run.measurement import Measurement, chosen_parameters, parse_measurement
 from laminator.run.request import RunRequest
 from laminator.toml_border import same
@@ -47,7 +47,7 @@ def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
         _check_seed(request, request.seed)
         _check_sample(request, request.seed)
         return Planned(seed=request.seed)
-    content = _read(request.plan, MAX_PLAN_BYTES)
+    content = read_limited(request.plan, MAX_PLAN_BYTES)
     try:
         plan = parse_plan(content)
     except MalformedError as error:
@@ -60,24 +60,12 @@ def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
     _check_evaluation(request, plan)
     token, endorsements = None, [ConceptualMessage(PLAN_MEDIA_TYPE, content)]
     if request.plan_token is not None:
-        reply = _read(request.plan_token, MAX_REPLY)
+        reply = read_limited(request.plan_token, MAX_REPLY)
         _check_token(request, reply, content)
         token = sha256(reply)
         endorsements.append(ConceptualMessage(PLAN_TIMESTAMP_MEDIA_TYPE, reply))
     digest = sha256(content)
     return Planned(digest, token, plan.seed, tuple(endorsements), plan.machine, plan.runs)
-
-
-def _read(path: str, limit: int) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise UsageError("plan.unreadable", f"cannot read {shown(path)}: {reason}") from error
-    if len(content) > limit:
-        raise UsageError("plan.size", f"{shown(path)} is larger than {limit} bytes")
-    return content
 
 
 def _check_token(request: RunRequest, reply: bytes, content: bytes) -> None:
