@@ -8,9 +8,10 @@ from laminator.appraise.card_time import MAX_TOKENS
 from laminator.card import MAX_ENDORSEMENTS, Card, ConceptualMessage, encode_card, timestamp_message
 from laminator.digest import Digest, sha256
 from laminator.endorsements import TIMESTAMP_MEDIA_TYPE, endorsements_of
-from laminator.errors import UsageError, shown
+from laminator.errors import MalformedError, UsageError, shown
 from laminator.run.atomic import File, write_together
 from laminator.timestamp.answer import is_same_token
+from laminator.timestamp.query import parse_query
 
 PLAN_SUFFIX = ".toml"
 RESPONSE_SUFFIX = ".tsr"
@@ -79,6 +80,17 @@ def check_place(subject: Subject, out: Path | None) -> Path:
         detail = f"{shown(str(place))} is there already: name another file with --out"
         raise UsageError("timestamp.exists", detail)
     return place
+
+
+def check_request_place(out: Path) -> None:
+    """Refuse to write a request over anything but an older request. Raises UsageError."""
+    if not out.exists() and not out.is_symlink():
+        return
+    try:
+        parse_query(out.read_bytes() if out.is_file() else b"")
+    except (OSError, MalformedError) as error:
+        detail = f"{shown(str(out))} is there already, and no request: name another file with --out"
+        raise UsageError("timestamp.exists", detail) from error
 
 
 def write_stamped(subject: Subject, reply: bytes, place: Path) -> None:
