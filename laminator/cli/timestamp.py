@@ -25,6 +25,7 @@ from laminator.timestamp.subject import (
     Subject,
     card_subject,
     check_place,
+    check_request_place,
     plan_subject,
     write_stamped,
 )
@@ -117,6 +118,7 @@ def _stamp(args: argparse.Namespace) -> Outcome:
 
 def _request(args: argparse.Namespace) -> Outcome:
     subject = _subject(args.file)
+    check_request_place(Path(args.out))
     out = write_output(args.out, make_query(subject.message, args.hash).der)
     attach = ["laminator", "timestamp", "attach", args.file, "RESP.tsr", "--request", out]
     return Outcome(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,26 @@ def test_an_older_response_with_a_newer_request_is_refused(
     words = ("attach", card, str(response), "--request", str(request))
     assert _refused(capsys, *words) == "timestamp.nonce"
     assert main(["timestamp", *words[:3]]) == 0
+
+
+@pytest.mark.parametrize("kind", ["card", "other", "folder", "pipe", "dangling"])
+def test_a_request_replaces_nothing_but_a_request(
+    card: str, tmp_path: Path, capsys: Said, kind: str
+) -> None:
+    before, out = Path(card).read_bytes(), tmp_path / "there"
+    if kind == "card":
+        out = Path(card)
+    elif kind == "other":
+        out.write_bytes(b"precious")
+    elif kind == "folder":
+        out.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(out)
+    else:
+        out.symlink_to("nothing")
+    assert "no request" in _usage(capsys, "request", card, "--out", str(out))
+    assert Path(card).read_bytes() == before
+    assert kind != "other" or out.read_bytes() == b"precious"
 
 
 def test_a_stamped_card_elsewhere(card: str, tmp_path: Path, capsys: Said) -> None:
