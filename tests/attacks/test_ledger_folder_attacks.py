@@ -7,24 +7,16 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from local_run import LAMINATOR, PYTHON, Attester, Ran, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import LAMINATOR, PYTHON, Attester, Ran, Workshop
 
 OUTPUT = "--output=model=model.bin"
 MAKE = "open('model.bin', 'w').write('m')"
 MOUNTING = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "-Urm")
 FILL = "head -c 8388608 /dev/zero >{0}/filler 2>/dev/null"
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

@@ -4,24 +4,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_run import Attester, Ran, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import Attester, Ran, Workshop
 
 from laminator.digest import sha256
 
 OUTPUT = "--output=model=model.bin"
 MEBI = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

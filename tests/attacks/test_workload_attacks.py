@@ -6,13 +6,12 @@ Each test runs a real script under measurement. A script says what it reached on
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from evaluating import started_run
-from local_run import PYTHON, Attester, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import PYTHON, Attester, Workshop
 
 from laminator.digest import sha256
 from laminator.run.launch import plan_workload, run_workload
@@ -44,13 +43,6 @@ print("up", flush=True)
 while not os.path.exists("signals/swapped"):
     time.sleep(0.01)
 """
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

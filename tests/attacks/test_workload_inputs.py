@@ -3,23 +3,15 @@
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from local_run import Attester, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import Attester, Workshop
 
 from laminator.digest import sha256
 
 READ = "from laminator import workload\nprint(open(workload.input('train')).read(), end='')"
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

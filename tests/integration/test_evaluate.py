@@ -4,14 +4,13 @@ import datetime as dt
 import json
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import evaluating
 import pytest
-from local_run import PYTHON, Attester, Ran, Workshop, enrolled
+from local_run import PYTHON, Attester, Ran, Workshop
 from model_process import CONSTANT, save_onnx, table
-from raw_swtpm import running_swtpm
 from sklearn.metrics import accuracy_score
 
 from enclave_sim.machine import create
@@ -79,14 +78,6 @@ class Lab(Workshop):
     @property
     def has_card(self) -> bool:
         return (self.folder / "out.card").exists()
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    """A software TPM with an enrolled key."""
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

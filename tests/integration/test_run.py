@@ -8,14 +8,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pki
 import pytest
 from cddl import fitting_card
-from local_run import LAMINATOR, PYTHON, Attester, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import LAMINATOR, PYTHON, Attester, Workshop
 
 from enclave_sim.machine import Machine
 from laminator.digest import sha256
@@ -33,13 +31,6 @@ print("arguments", *sys.argv[1:])
 """
 ROWS = "a,b\n1,2\n"
 NAMED = ("--input=train=data.csv", "--output=model=model.bin")
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import datetime as dt
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_run import LAMINATOR, Attester, Ran, Workshop, enrolled
-from raw_swtpm import running_swtpm
+from local_run import LAMINATOR, Attester, Ran, Workshop
 
 from enclave_sim.folder import Folder
 from enclave_sim.machine import Machine
@@ -94,13 +92,6 @@ class Lab(Workshop):
         """Return the digest of this machine's key, and leave its card behind."""
         assert self.evaluate("--labels=label", "--card=train.card", planned=False).status == 0
         return str(Digest("sha-256", self.card().claims.evidence[0].key))
-
-
-@pytest.fixture(scope="module")
-def attester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attester]:
-    home = tmp_path_factory.mktemp("home")
-    with running_swtpm() as swtpm, enrolled(swtpm, home) as attester:
-        yield attester
 
 
 @pytest.fixture
