@@ -8,7 +8,7 @@ from typing import Any
 import harnesses
 import pytest
 from harnesses.harness import Harness, check_refusal, parsed
-from harnesses.mutation import byte_change
+from harnesses.mutation import byte_change, with_unknown_keys
 
 from laminator.errors import MalformedError
 
@@ -54,6 +54,15 @@ def test_changed_inputs_keep_every_promise(name: str) -> None:
     harness = harnesses.load(name)
     accepted = [harness.check(data) for data in _changed(name, harness)]
     assert False in accepted
+
+
+@pytest.mark.parametrize("name", harnesses.NAMES)
+def test_a_key_that_nobody_knows_breaks_no_promise(name: str) -> None:
+    """In each map of each seed: chance comes by few of them in a few hundred changes."""
+    harness = harnesses.load(name)
+    for seed in harness.seeds():
+        for data in with_unknown_keys(seed):
+            harness.check(data)
 
 
 @pytest.mark.parametrize("name", harnesses.NAMES)

@@ -80,6 +80,27 @@ def _changed_items(items: list[bytes], random: Random, change: Change) -> list[b
     return items
 
 
+def with_unknown_keys(data: bytes) -> Iterator[bytes]:
+    """Yield what `data` encodes with one key more, once for each of its maps, however deep."""
+    value = _decoded(data)
+    if value is not None:
+        for longer in _longer(value):
+            yield cbor.encode(cast("cbor.Encodable", longer))
+
+
+def _longer(value: Value) -> Iterator[Value]:
+    match value:
+        case dict():
+            yield {**value, "unknown": 1}
+            for key, item in value.items():
+                yield from ({**value, key: longer} for longer in _longer(item))
+        case tuple():
+            for place, item in enumerate(value):
+                yield from ((*value[:place], x, *value[place + 1 :]) for x in _longer(item))
+        case bytes():
+            yield from with_unknown_keys(value)
+
+
 def byte_change(random: Random) -> Change:
     """Return a change of bytes that needs no fuzzer."""
 
