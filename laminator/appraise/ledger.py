@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from laminator.appraise.caveats import trust_caveats
 from laminator.appraise.check import Caveat, Check, Trust, failed, passed, verdict_of
@@ -67,18 +67,13 @@ def verify_ledger(
         unreadable = failed("ledger.parse", error.message)
         return LedgerResult("rejected", policy.name, now, (unreadable,), REQUIRED)
     setting = Setting(trust, now, {})
-    own = _own_plan(plan)
     parsed = [_parsed(entry) for entry in ledger.entries]
     entries = [_account(entry, policy.for_ledger(), setting) for entry in parsed]
     gaps = _gaps(ledger, entries)
     checks = (
         passed("ledger.parse", "the ledger is the one encoding of its content"),
-        check_interval(ledger, entries),
-        check_entries(entries),
-        check_machine(entries),
-        check_numbers(entries),
-        check_gaps(ledger, gaps),
-        check_plans(entries, {**_plans(parsed), **own}, own.keys()),
+        *_check_whole(ledger, entries, gaps),
+        _check_plans(entries, _plans(parsed), plan),
     )
     weakest = _weakest([each.trust for each in entries])
     return LedgerResult(
@@ -149,13 +144,25 @@ def _failure_account(record: FailureRecord, policy: Policy, setting: Setting) ->
     )
 
 
-def _own_plan(plan: bytes | None) -> dict[Digest, int]:
-    """Return how many runs the verifier's own plan allows, by its digest."""
-    if plan is None:
-        return {}
+def _check_whole(
+    ledger: Ledger, entries: Sequence[Account], gaps: Sequence[int]
+) -> Iterator[Check]:
+    yield check_interval(ledger, entries)
+    yield check_entries(entries)
+    yield check_machine(entries)
+    yield check_numbers(entries)
+    yield check_gaps(ledger, gaps)
+
+
+def _check_plans(
+    entries: Sequence[Account], carried: Mapping[Digest, int], given: bytes | None
+) -> Check:
+    if given is None:
+        return check_plans(entries, carried)
     from laminator.plan import parse_plan
 
-    return {sha256(plan): parse_plan(plan).runs}
+    own = {sha256(given): parse_plan(given).runs}
+    return check_plans(entries, {**carried, **own}, own.keys())
 
 
 def _plans(entries: Iterable[Entry | Check]) -> dict[Digest, int]:
