@@ -38,7 +38,10 @@ class PlannedMachine(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A plan; `seed` is None where no seed is used, `parameters` are scalars or tuples of them."""
+    """A plan; `seed` is None where no seed is used, `parameters` are scalars or tuples of them.
+
+    `entry` is the entry script: of an evaluation, the model's code.
+    """
 
     runs: int
     seed: Seed | None
@@ -47,6 +50,7 @@ class Plan(NamedTuple):
     model: Digest | None = None
     parameters: Mapping[str, Value] = MappingProxyType({})
     machine: PlannedMachine | None = None
+    entry: Digest | None = None
 
     @property
     def last_run(self) -> int | None:
@@ -66,6 +70,7 @@ def parse_plan(content: bytes) -> Plan:
         model=fields.optional("model", _digest),
         parameters=fields.optional("parameters", _parameters) or MappingProxyType({}),
         machine=fields.optional("machine", _machine),
+        entry=fields.optional("entry", _digest),
     )
     fields.close()
     if SAMPLE in plan.parameters and plan.seed is None:
@@ -89,6 +94,10 @@ def explain_plan(plan: Plan) -> Iterator[str]:
         yield "Which model is measured is left open."
     else:
         yield f"The model is {plan.model}."
+    if plan.entry is None:
+        yield "Which script runs, such as a model's code, is left open."
+    else:
+        yield f"The script that runs, such as a model's code, is {plan.entry}."
     if plan.parameters:
         for key, value in plan.parameters.items():
             yield f"The parameter {key} is {value!r}."

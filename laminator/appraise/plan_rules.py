@@ -85,6 +85,7 @@ def check_plan(
     yield check_token(stamped)
     yield check_metric(plan, claims)
     yield check_model(plan, claims)
+    yield check_entry(plan, claims)
     yield check_data(plan, claims)
     yield check_parameters(plan, claims)
     yield check_seed(plan, claims, nonce, _known_before(stamped, question.issued))
@@ -164,6 +165,19 @@ def check_model(plan: Plan, claims: Claims) -> Check:
     if found.digest != plan.model:
         return failed("plan.model", f"planned is {plan.model}, found {found.digest}")
     return passed("plan.model", f"the model is the planned {plan.model}")
+
+
+def check_entry(plan: Plan, claims: Claims) -> Check:
+    """`plan.entry`: the entry script, which is a model's code in an evaluation, is the planned one.
+
+    Weights that are planned say little where the code that reads them may know the rows.
+    """
+    if plan.entry is None:
+        return not_applicable("plan.entry", "the plan leaves the entry script open")
+    found = claims.workload.entry.digest
+    if found != plan.entry:
+        return failed("plan.entry", f"planned is {plan.entry}, found {found}")
+    return passed("plan.entry", f"the entry script is the planned {plan.entry}")
 
 
 def check_data(plan: Plan, claims: Claims) -> Check:

@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--metric", metavar="NAME", required=True, help="a property to state", **_MANY)
     add("--data", metavar="NAME=PATH", required=True, help="a data set, to be measured", **_MANY)
     add("--model", metavar="PATH", help="the model, to be measured (default: left open)")
+    add("--entry", metavar="PATH", help="the script, such as a model's code (default: left open)")
     add("--parameter", metavar="KEY=VALUE", help="a parameter, such as sample=500", **_MANY)
     add("--key", metavar="DIGEST", help="the machine: SHA-256 of its attestation key, as cards say")
     add("--first-run", metavar="N", type=int, help="the machine's next run number")
@@ -70,6 +71,8 @@ def _lines(args: argparse.Namespace) -> Iterator[str]:
     yield f"metric = [{', '.join(map(_text, args.metric))}]"
     if args.model is not None:
         yield f"model = {_text(str(measure_artifact(args.model)))}"
+    if args.entry is not None:
+        yield f"entry = {_text(str(measure_artifact(args.entry)))}"
     yield "\n[data]"
     for name, path in pairs(args.data, "--data", str).items():
         yield f"{_key(name)} = {_text(str(measure_artifact(path)))}"

@@ -181,7 +181,8 @@ _ADVICE = {
     "policy.require.plan.digest": "give the plan that the card's claims name with --plan",
     "policy.require.plan.token": "pin the time-stamping authority's root, if you trust it, with "
     "`laminator trust add --kind tsa`, and give its CRLs with --collateral",
-    "policy.require.plan.seed": "give the nonce that you sent to the provider with --nonce",
+    "policy.require.plan.seed": "give the nonce that you sent to the provider with --nonce; it has "
+    "to be newer than the plan's time-stamp",
     "policy.nonce": "give the nonce that you sent to the provider with --nonce",
     "nonce.expiry": "issue another nonce with `laminator nonce issue` and ask for a card with it",
     "nonce.use": "a nonce is for one card; issue another for each further card that you ask for",

@@ -6,6 +6,7 @@ to contradict the plan is refused here, which saves a number; the verifier's own
 
 import datetime as dt
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from laminator.card import ConceptualMessage
@@ -56,6 +57,7 @@ def read_planned(request: RunRequest, types: Mapping[str, str]) -> Planned:
     _check_rule(request, plan)
     _check_seed(request, plan.seed)
     _check_inputs(request, plan, types)
+    _check_entry(request, plan)
     _check_sample(request, plan.seed)
     _check_evaluation(request, plan)
     token, endorsements = None, [ConceptualMessage(PLAN_MEDIA_TYPE, content)]
@@ -115,6 +117,16 @@ def _check_inputs(request: RunRequest, plan: Plan, types: Mapping[str, str]) -> 
         if name != MODEL and types[name] != "dataset":
             message = f"the input {name} would be called a {types[name]}; plan it by another name"
             raise UsageError("plan.data", message)
+
+
+def _check_entry(request: RunRequest, plan: Plan) -> None:
+    if plan.entry is None:
+        return
+    script = str(Path(request.cwd, request.argv[request.script]))
+    found = measure_path(script).digest
+    if found != plan.entry:
+        message = f"the script {shown(script)} is {found}, the plan's is {plan.entry}"
+        raise UsageError("plan.entry", message)
 
 
 def _check_evaluation(request: RunRequest, plan: Plan) -> None:

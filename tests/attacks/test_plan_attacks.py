@@ -70,11 +70,16 @@ def test_a_plan_that_was_kept() -> None:
 def test_what_a_plan_leaves_open_is_not_applicable() -> None:
     inputs_ = claims().inputs
     model = f'model = "{inputs_["model"].digest}"\n'.encode()
+    entry = f'entry = "{claims().workload.entry.digest}"\n'.encode()
     parameters = b'[parameters]\nrule = "argmax"\n'
-    assert PLAN.count(model) == PLAN.count(parameters) == 1
-    result = judge_planned(planned(PLAN.replace(model, b"").replace(parameters, b"")), POLICY)
+    plan = PLAN
+    for part in (model, entry, parameters):
+        assert plan.count(part) == 1
+        plan = plan.replace(part, b"")
+    result = judge_planned(planned(plan), POLICY)
     assert result.accepted
     assert verdict_of(result, "plan.model") == "not-applicable"
+    assert verdict_of(result, "plan.entry") == "not-applicable"
     assert verdict_of(result, "plan.parameters") == "not-applicable"
 
 
@@ -154,6 +159,13 @@ def test_the_planned_data_as_something_else(kind: str) -> None:
 def test_another_model() -> None:
     other = planned(inputs=inputs(model=claims().inputs["model"]._replace(digest=OTHER)))
     assert stopped("plan.model", other)
+
+
+def test_other_code_for_the_planned_model() -> None:
+    """Model code that was written when the nonce, and so the sample, was known."""
+    workload = claims().workload
+    tuned = workload._replace(entry=workload.entry._replace(digest=OTHER))
+    assert stopped("plan.entry", planned(workload=tuned))
 
 
 def test_no_model() -> None:

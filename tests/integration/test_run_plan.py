@@ -40,6 +40,7 @@ runs = 2
 seed = "nonce"
 metric = ["accuracy"]
 model = "{sha256(b"11")}"
+entry = "{sha256(GUESS.encode())}"
 
 [data]
 test = "{sha256(DATA.encode())}"
@@ -130,7 +131,7 @@ def test_a_run_follows_its_plan(lab: Lab) -> None:
     verdicts = {each.id: each.verdict for each in result.checks if each.id.startswith("plan.")}
     assert verdicts.pop("plan.runs") == "not-checked"
     assert set(verdicts.values()) == {"pass"}
-    assert len(verdicts) == 8
+    assert len(verdicts) == 9
     assert result.accepted
 
 
@@ -169,6 +170,7 @@ def test_a_failing_run_keeps_its_number_and_its_plan(lab: Lab) -> None:
         ("test = ", "other = ", SAMPLED, "other is only in one"),
         (str(sha256(DATA.encode())), str(sha256(b"")), SAMPLED, "the input test is"),
         (str(sha256(b"11")), str(sha256(b"12")), SAMPLED, "the input model is"),
+        (str(sha256(GUESS.encode())), str(sha256(b"")), SAMPLED, "the script '"),
         ('["accuracy"]', '["f1"]', SAMPLED, "measures exactly f1"),
         ("sample = 20", "sample = 21", SAMPLED, "parameter sample is 21, this evaluation's 20"),
         ("sample = 20", "", SAMPLED, "parameter sample is nothing"),

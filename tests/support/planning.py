@@ -23,7 +23,18 @@ from laminator.endorsements import PLAN_MEDIA_TYPE, PLAN_TIMESTAMP_MEDIA_TYPE
 from laminator.evidence.tpm_key import key_digest
 
 NONCE = b"n" * 32
-_NAMES = ("digest", "parse", "token", "metric", "model", "data", "parameters", "seed", "runs")
+_NAMES = (
+    "digest",
+    "parse",
+    "token",
+    "metric",
+    "model",
+    "entry",
+    "data",
+    "parameters",
+    "seed",
+    "runs",
+)
 CHECKS = tuple(f"plan.{name}" for name in _NAMES)
 KEPT: Policy = POLICY._replace(require=CHECKS)
 FIRST_RUN, RUNS = 6, 3
@@ -48,6 +59,7 @@ runs = {runs}
 seed = {seed}
 metric = ["accuracy"]
 model = "{inputs["model"].digest}"
+entry = "{claims().workload.entry.digest}"
 {more}
 [data]
 test = "{inputs["test"].digest}"

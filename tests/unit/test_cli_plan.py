@@ -55,7 +55,8 @@ def test_checking_what_is_no_plan(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_new_plan_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--metric=accuracy", "--data=test=test.csv", "--data=v1.2/x=images", "--runs=4"]
     more = ["--parameter=labels=column:a = b", "--parameter=sample=20", "--parameter=held=['id']"]
-    machine = ["--key", A, "--first-run=9", "--model=images", "--seed=17"]
+    machine = ["--key", A, "--first-run=9", "--model=images", "--entry=test.csv"]
+    more += ["--seed=17"]
     assert main(["plan", "new", *words, *more, *machine]) == 0
     text = capsys.readouterr().out
     plan = parse_plan(text.encode())
@@ -63,6 +64,7 @@ def test_a_new_plan_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.data == {"test": measure_path("test.csv").digest, "v1.2/x": images}
     assert plan.parameters == {"labels": "column:a = b", "sample": 20, "held": ("id",)}
     assert (plan.runs, plan.seed, plan.model, plan.last_run) == (4, 17, images, 12)
+    assert plan.entry == plan.data["test"]
     assert main(["plan", "new", *words, *more, *machine, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["toml"], facts["plan"]) == (text, str(sha256(text.encode())))

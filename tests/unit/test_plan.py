@@ -19,6 +19,7 @@ runs = 3
 seed = "nonce"
 metric = ["accuracy", "f1"]
 model = "{B}"
+entry = "{C}"
 
 [data]
 test = "{A}"
@@ -51,6 +52,7 @@ def test_a_full_plan() -> None:
         model=parse_digest(B),
         parameters={"labels": "column:label", "sample": 500, "sensitive": ("sex",)},
         machine=PlannedMachine(parse_digest(C), 7),
+        entry=parse_digest(C),
     )
     assert plan.last_run == 9
 
@@ -143,6 +145,8 @@ def test_wild_text_is_read_or_refused(text: str) -> None:
         (LEAST, "cannot show that there were no other runs"),
         (LEAST, "nobody can check what was drawn"),
         (LEAST, "Which model is measured is left open."),
+        (FULL, f"The script that runs, such as a model's code, is {C}."),
+        (LEAST, "Which script runs, such as a model's code, is left open."),
         (LEAST, "which column holds the labels, is left open"),
         (LEAST.replace('"none"', "7"), "follow the number 7, which the plan's author chose"),
     ],
