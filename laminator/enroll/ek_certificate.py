@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import crypto
 
+from laminator.appraise.algorithms import key_weakness
 from laminator.enroll.refusal import EnrolmentRefusedError
 from laminator.errors import MalformedError, UsageError
 from laminator.evidence.tpm_key import PublicKey
@@ -26,12 +27,12 @@ _SAN_ATTRIBUTES = tuple(
     x509.ObjectIdentifier(oid) for oid in ("2.23.133.2.1", "2.23.133.2.2", "2.23.133.2.3")
 )
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_LEAST_RSA_BITS = 2048
 _MAX_CERTIFICATE = 16 * 1024
 _MAX_CHAIN = 8
 _UNREADABLE = (
     ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
@@ -121,7 +122,12 @@ def verify_ek_certificate(
     `intermediates` are candidates only. Raises `EnrolmentRefusedError`, `MalformedError` where a
     certificate's key cannot be read, and `UsageError` where `at` has no time zone.
     """
-    chain = _build_chain(certificate, tuple(intermediates), trust, at)
+    candidates = tuple(intermediates)
+    chain = _build_chain(certificate, candidates, trust, at)
+    lasting = tuple(crl for crl in trust.crls if crl.next_update_utc is not None)
+    if len(lasting) < len(trust.crls):
+        # A list without an end revokes, but OpenSSL would let it clear as well, for ever.
+        _build_chain(certificate, candidates, trust._replace(crls=lasting), at)
     kind = _anchor_kind(chain[-1], trust)
     for issued in chain[:-1]:
         check_signature_hash(issued)
@@ -210,13 +216,8 @@ def _check_issuer(certificate: x509.Certificate) -> None:
     # Where these two are present OpenSSL has judged them; it lets some certificates without pass.
     _required(certificate, x509.BasicConstraints)
     _required(certificate, x509.KeyUsage)
-    key = certificate_key(certificate)
-    strong = (
-        key.key_size >= _LEAST_RSA_BITS
-        if isinstance(key, rsa.RSAPublicKey)
-        else isinstance(key.curve, _CURVES)
-    )
-    if not strong:
+    certificate_key(certificate)
+    if key_weakness(certificate):
         raise EnrolmentRefusedError("ek.chain", "an authority's key in the chain is too weak")
 
 

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_sim.adversary import forged_der
-from laminator.enroll.ak_certificate import Authority
+from laminator.enroll.ak_certificate import Authority, AuthorityKey
 from laminator.enroll.ek_certificate import (
     EkAnchor,
     EkTrust,
@@ -253,14 +253,17 @@ def test_a_path_length_is_kept() -> None:
     assert code == "ek.chain"
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ecc"])
-def test_a_weak_authority_is_refused(kind: str) -> None:
-    maker = manufacturer()
-    key = (
-        rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
-        if kind == "rsa"
-        else ec.generate_private_key(ec.SECP224R1())
-    )
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rsa.generate_private_key(public_exponent=65537, key_size=1024),  # noqa: S505
+        lambda: rsa.generate_private_key(public_exponent=3, key_size=2048),
+        lambda: ec.generate_private_key(ec.SECP224R1()),
+    ],
+    ids=["short", "exponent 3", "odd curve"],
+)
+def test_a_weak_authority_is_refused(make: Callable[[], AuthorityKey]) -> None:
+    maker, key = manufacturer(), make()
     shaped = dataclasses.replace(ca_profile(key.public_key(), "EK CA"), serial=4)
     authority = Authority(sign(shaped, "Root", maker.root.key), key)
     trust = EkTrust(maker.trust.anchors, (crl(maker.root), crl(authority)))
@@ -338,11 +341,16 @@ def test_other_bytes_are_malformed(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("place", [3, 5], ids=["issuer", "subject"])
-def test_a_name_with_nothing_in_it_is_malformed(place: int) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [b"\x30\x02\x31\x00", b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x03\x02\x00\x01"],
+    ids=["nothing in it", "bits as common name"],
+)
+def test_a_name_that_cannot_be_read_is_malformed(place: int, name: bytes) -> None:
     """cryptography reads names only when they are asked for."""
 
     def edit(fields: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return (*fields[:place], b"\x30\x02\x31\x00", *fields[place + 1 :])
+        return (*fields[:place], name, *fields[place + 1 :])
 
     key = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(MalformedError) as caught:
