@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from enclave_sim.manufacturer import key_usage
 from laminator.enroll.ak_certificate import Authority, AuthorityKey
 from laminator.enroll.ek_certificate import EK_CERTIFICATE_OID, EkAnchor, EkTrust
 from laminator.enroll.key_templates import EK_ECC_P256, EK_ECC_P384, EkTemplate
@@ -20,17 +21,6 @@ from laminator.evidence.tpm_structures import EccPublic, Public, RsaPublic
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 _TPM_NAMES = {"2.23.133.2.1": "id:00001014", "2.23.133.2.2": "test", "2.23.133.2.3": "id:1"}
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 
 
 class Extension(NamedTuple):
@@ -77,7 +67,7 @@ class Manufacturer(NamedTuple):
 
 def usage(*set_bits: str) -> x509.KeyUsage:
     """Return a key usage with the named bits set."""
-    return x509.KeyUsage(**{bit: bit in set_bits for bit in _USAGES})
+    return key_usage(frozenset(set_bits))
 
 
 def tpm_names(oids: Iterable[str] = tuple(_TPM_NAMES)) -> x509.SubjectAlternativeName:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from enclave_sim.manufacturer import key_usage
 from laminator.appraise.trust import Anchor, TrustStore
 from laminator.evidence.ak_extension import AK_EXTENSION_OID, AkExtension, encode_ak_extension
 
@@ -25,18 +26,6 @@ PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 Hash: TypeAlias = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Extra: TypeAlias = tuple[x509.ExtensionType, bool]
-
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 
 
 class Authority(NamedTuple):
@@ -217,7 +206,7 @@ def _extensions(spec: Spec) -> list[Extra]:
     if spec.ca is not None:
         extensions.append((x509.BasicConstraints(spec.ca, spec.path_length), True))
     if spec.usage is not None:
-        extensions.append((x509.KeyUsage(*(usage in spec.usage for usage in _USAGES)), True))
+        extensions.append((key_usage(spec.usage), True))
     if spec.eku:
         usages = [ObjectIdentifier(usage) for usage in spec.eku]
         extensions.append((x509.ExtendedKeyUsage(usages), False))
