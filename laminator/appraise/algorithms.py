@@ -35,7 +35,7 @@ def chain_weakness(chain: tuple[x509.Certificate, ...]) -> str:
         if weakness:
             return f"{shown(certificate.subject.rfc4514_string())} is signed with {weakness}"
     for certificate in chain:
-        weakness = _key_weakness(certificate)
+        weakness = key_weakness(certificate)
         if weakness:
             return f"{shown(certificate.subject.rfc4514_string())} has {weakness}"
     return ""
@@ -54,7 +54,8 @@ def _signature_weakness(certificate: x509.Certificate) -> str:
     return hash_weakness(certificate.signature_hash_algorithm)
 
 
-def _key_weakness(certificate: x509.Certificate) -> str:
+def key_weakness(certificate: x509.Certificate) -> str:
+    """Return what is wrong with a certificate's key; empty for a strong RSA or P-curve key."""
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "" if key.curve.name in _CURVES else f"a key on {key.curve.name}"

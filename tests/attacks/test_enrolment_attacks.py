@@ -33,7 +33,7 @@ from ek_pki import (
 )
 from software_tpm import IntegrityError
 
-from enclave_sim.adversary.forged_der import complement, parts
+from enclave_sim.adversary.forged_der import complement, edited, parts, without_next_update
 from laminator.enroll.authority import CHALLENGE_LIFETIME
 from laminator.enroll.authority_key import RootTerms, generate_key, make_root
 from laminator.enroll.exchange import (
@@ -266,6 +266,19 @@ def test_old_revocation_lists_clear_nobody(desk: Desk) -> None:
     judged = judge(NOW, lists_of=NOW - 60 * DAY)
     assert all(crl.next_update_utc < NOW for crl in judged.trust.crls if crl.next_update_utc)
     assert stopped(lambda: desk.pose(machine().request(), judged)) == "ek.crl"
+
+
+def test_a_revocation_list_without_an_end_clears_nobody(desk: Desk) -> None:
+    judged, key = judge(NOW), manufacturer().intermediate.key
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    *others, good = judged.trust.crls
+    endless = x509.load_der_x509_crl(edited(good, key, without_next_update))
+    assert endless.next_update_utc is None
+    assert endless.is_signature_valid(key.public_key())
+    held = judged._replace(trust=judged.trust._replace(crls=(*others, endless)))
+    assert stopped(lambda: desk.pose(machine().request(), held)) == "ek.crl"
+    both = judged._replace(trust=judged.trust._replace(crls=(*others, endless, good)))
+    assert desk.pose(machine().request(), both)
 
 
 # --- the run counter
