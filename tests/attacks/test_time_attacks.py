@@ -18,9 +18,10 @@ from cryptography import x509
 from stamping import judge, lacking, stamped, with_replies
 from tsa_pki import HOUR, TIME
 
+from enclave_sim.adversary import forged_der
 from laminator.appraise.card_time import MAX_TOKENS
 from laminator.appraise.result import VerificationResult
-from laminator.appraise.trust import Anchor, TrustStore
+from laminator.appraise.trust import Anchor, TrustStore, parse_crl
 from laminator.card import MAX_ENDORSEMENTS, ConceptualMessage, parse_card, timestamp_message
 from laminator.claims import Artifact, Property
 from laminator.digest import sha256
@@ -299,6 +300,16 @@ def test_a_revocation_list_that_had_expired_by_the_token() -> None:
     tsa = tsa_pki.authority()
     old = pki.crl(tsa.issuer, pki.CrlSpec(issued=TIME - 9 * DAY, expires=TIME - HOUR))
     trust = stamping.trust(tsa, pki.crl(tsa.root), old)
+    assert lacking(judge(stamped(stamping.card()), trust=trust)) == {"time.revocation"}
+
+
+def test_a_revocation_list_without_an_end() -> None:
+    tsa = tsa_pki.authority()
+    good, key = pki.crl(tsa.issuer), tsa.issuer.key
+    endless = parse_crl(forged_der.edited(good, key, forged_der.without_next_update))  # type: ignore[arg-type]
+    assert endless.next_update_utc is None
+    assert endless.is_signature_valid(key.public_key())
+    trust = stamping.trust(tsa, pki.crl(tsa.root), endless)
     assert lacking(judge(stamped(stamping.card()), trust=trust)) == {"time.revocation"}
 
 
