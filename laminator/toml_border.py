@@ -14,13 +14,17 @@ MAX_DOTS_IN_LINE = 200
 Scalar = str | int | float
 
 _INT_END = 1 << 63
+# Editors show what follows a line separator as a line of its own, where TOML reads on in a comment,
+# and bidirectional controls show it in another order.
+_DECEIVING = re.compile("[\x85\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
 def read_toml(data: bytes, root: str) -> Value:
     """Return the document's table in the types that `Fields` reads; paths begin with `root`.
 
-    Raises MalformedError: `toml.size`, `toml.syntax`, or another code for values of other types.
+    Raises MalformedError: `toml.size`, `toml.syntax`, `toml.hidden` for text that an editor shows
+    otherwise, or another code for values of other types.
     """
     import tomllib
 
@@ -30,7 +34,11 @@ def read_toml(data: bytes, root: str) -> Value:
         detail = f"a line with more than {MAX_DOTS_IN_LINE} dots; break it into several"
         raise MalformedError("toml.size", detail)
     try:
-        return _plain(tomllib.loads(data.decode()), root, 0)
+        text = data.decode()
+        if found := _DECEIVING.search(text):
+            detail = f"the character {shown(found[0])}, which makes a text look like another"
+            raise MalformedError("toml.hidden", detail)
+        return _plain(tomllib.loads(text), root, 0)
     except (ValueError, RecursionError) as error:
         raise MalformedError("toml.syntax", f"not TOML: {shown(str(error))}") from error
 

@@ -417,6 +417,15 @@ def test_a_plan_that_is_a_bomb(bomb: bytes) -> None:
 # --- what is added to a card can only be taken away
 
 
+@pytest.mark.parametrize("hidden", ["\x85", "\u2028", "\u2029", "\u202e", "\u2066", "\u200f"])
+def test_a_plan_that_an_editor_shows_otherwise(hidden: str) -> None:
+    """A comment whose end is shown as a line of its own: the reader sees one run, not three."""
+    shown = plan_text(more=f"# as agreed{hidden}runs = 1")
+    result = judge_planned(planned(shown), POLICY)
+    assert obstacles(result) == {"plan.parse"}
+    assert judge_planned(planned(plan_text(more="# as agreed: été, 中文"))).accepted
+
+
 def test_foreign_plans_beside_the_right_one_count_for_nothing() -> None:
     junk = (ConceptualMessage(PLAN_MEDIA_TYPE, b"\xff"), *carried(b"version = 2", b"\x30\x00"))
     honest = planned()
