@@ -13,7 +13,7 @@ from laminator.ledger import LEDGER_SUFFIX
 from laminator.report.text import safe, safe_message
 from laminator.run.atomic import write_atomically
 from laminator.run.ledger_export import Export, choose_machine, export_ledger
-from laminator.run.run_list import default_path
+from laminator.run.run_list import default_path, is_cut
 from laminator.run.runs import LoggedRun, MachineRuns, machines
 
 HELP = (
@@ -52,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
     """List the runs, or export some of them; return the exit status."""
     path = default_path() if args.list is None else Path(args.list)
     found = machines(path)
+    if is_cut(path):
+        said = (
+            f"{safe(str(path))} is long: its oldest runs are not read; keep the file, begin another"
+        )
+        print(f"laminator ledger: {said}", file=sys.stderr)
     if args.action == "export":
         return _export(args, path, found)
     if args.json:

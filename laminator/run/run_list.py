@@ -209,6 +209,14 @@ def all_entries(path: Path) -> Iterator[Entry]:
                 yield entry
 
 
+def is_cut(path: Path) -> bool:
+    """Tell whether the list is so long that its oldest lines are not read."""
+    try:
+        return path.stat().st_size > MAX_READ_BYTES
+    except OSError:
+        return False
+
+
 def lives(path: Path, run: str) -> bool:
     """Tell whether the attester of the run id `run` lives, by the lock that it holds."""
     descriptor = _open_to_read(path)

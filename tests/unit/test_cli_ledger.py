@@ -319,3 +319,16 @@ def test_a_file_system_without_locks(desk: Desk) -> None:
 def test_an_ending_of_no_kind_goes_on() -> None:
     with pytest.raises(ValueError, match="fault"):
         outcome_of(ValueError("a fault of ours"))
+
+
+def test_a_list_too_long_to_read_whole_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    desk.with_card(7)
+    assert main(["ledger", "--list", str(desk.list)]) == 0
+    assert "the oldest runs" not in capsys.readouterr().err
+    desk.with_card(8)
+    monkeypatch.setattr(run_list, "MAX_READ_BYTES", desk.list.stat().st_size - 1)
+    assert main(["ledger", "--list", str(desk.list)]) == 0
+    assert "the oldest runs of" in capsys.readouterr().err
