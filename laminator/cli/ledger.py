@@ -53,9 +53,7 @@ def run(args: argparse.Namespace) -> int:
     path = default_path() if args.list is None else Path(args.list)
     found = machines(path)
     if is_cut(path):
-        said = (
-            f"{safe(str(path))} is long: its oldest runs are not read; keep the file, begin another"
-        )
+        said = f"the oldest runs of {safe(str(path))} are not read: keep it, and begin another"
         print(f"laminator ledger: {said}", file=sys.stderr)
     if args.action == "export":
         return _export(args, path, found)
