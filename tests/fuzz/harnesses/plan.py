@@ -11,6 +11,7 @@ runs = 3
 seed = "nonce"
 metric = ["accuracy", "f1"]
 model = "{d}"
+entry = "{d}"
 [data]
 test = "{d}"
 labels = "{d}"
