@@ -94,6 +94,16 @@ def test_module_within_budget(path: Path) -> None:
     assert len(text.splitlines()) <= MAX_MODULE_LINES
 
 
+@pytest.mark.parametrize("folder", ["tests", "examples"])
+def test_functions_beside_the_packages_within_budget(folder: str) -> None:
+    found = {
+        str(path.relative_to(ROOT)): over
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (over := over_budget(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
 def test_counts_what_it_should() -> None:
     body = "\n".join(f"    x = {i}  # note\n\n    # note" for i in range(41))
     long = f'def f():\n    """Say.\n\n    More.\n    """\n{body}\n'
