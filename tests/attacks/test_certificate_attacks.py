@@ -1,11 +1,11 @@
 """Keys that nobody, or nobody still, vouches for: each stopped by one check of the certificate."""
 
 import forge
-import pki
 import pytest
 import verifying
 from cryptography import x509
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.trust import Anchor, TrustStore
 from laminator.evidence import tpm_structures as structures
 from laminator.evidence.ak_extension import AkExtension, encode_ak_extension

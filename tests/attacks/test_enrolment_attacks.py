@@ -19,7 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from ek_pki import (
+
+from enclave_sim.adversary.forged_der import complement, edited, parts, without_next_update
+from enclave_sim.adversary.forged_endorsement_key import IntegrityError
+from enclave_sim.adversary.forged_manufacturer import (
     DAY,
     NOW,
     SoftwareEk,
@@ -31,9 +34,6 @@ from ek_pki import (
     usage,
     with_point,
 )
-from software_tpm import IntegrityError
-
-from enclave_sim.adversary.forged_der import complement, edited, parts, without_next_update
 from laminator.enroll.authority import CHALLENGE_LIFETIME
 from laminator.enroll.authority_key import RootTerms, generate_key, make_root
 from laminator.enroll.exchange import (

@@ -9,7 +9,6 @@ import hashlib
 from types import MappingProxyType
 
 import forge
-import pki
 import pytest
 import stamping
 import tsa_pki
@@ -19,6 +18,7 @@ from stamping import judge, lacking, stamped, with_replies
 from tsa_pki import HOUR, TIME
 
 from enclave_sim.adversary import forged_der
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.card_time import MAX_TOKENS
 from laminator.appraise.result import VerificationResult
 from laminator.appraise.trust import Anchor, TrustStore, parse_crl

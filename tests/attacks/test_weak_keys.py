@@ -1,11 +1,11 @@
 """Keys and signatures that somebody else could make or copy: certified all the same, refused."""
 
 import forge
-import pki
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from verifying import claims, judge
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.evidence import tpm_structures as structures
 from laminator.evidence import tpm_wire as wire
 

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from ek_pki import DAY, NOW, ca, ek_profile, issue_ek, manufacturer
 from raw_swtpm import RawSwtpm, running_swtpm
 from tpm2_tools import Tools, from_tools, to_tools, tools_for
 
+from enclave_sim.adversary.forged_manufacturer import (
+    DAY,
+    NOW,
+    ca,
+    ek_profile,
+    issue_ek,
+    manufacturer,
+)
 from laminator.attest.tpm import AttestationTpm
 from laminator.enroll.ak_certificate import CertificateTerms
 from laminator.enroll.authority import (

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import ek_pki
 import pytest
 from cddl import fitting_card
 from cryptography import x509
@@ -15,6 +14,7 @@ from enrolment import Desk, Manufacturer, Prover, desk, laminator, manufacturer,
 from raw_swtpm import RawSwtpm, running_swtpm
 from tpm2_tools import Tools, from_tools, to_tools, tools_for
 
+from enclave_sim.adversary import forged_manufacturer as ek_pki
 from laminator.attest.tpm import AttestationTpm
 from laminator.enroll.ak_certificate import Authority
 from laminator.enroll.authority import check_counter

@@ -10,11 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pki
 import pytest
 from cddl import fitting_card
 from local_run import LAMINATOR, PYTHON, Attester, Workshop
 
+from enclave_sim.adversary import forged_pki as pki
 from enclave_sim.machine import Machine
 from laminator.digest import sha256
 

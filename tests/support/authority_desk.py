@@ -9,7 +9,9 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from ek_pki import (
+
+from enclave_sim.adversary.forged_endorsement_key import activate
+from enclave_sim.adversary.forged_manufacturer import (
     DAY,
     NOW,
     SoftwareEk,
@@ -20,8 +22,6 @@ from ek_pki import (
     software_ek,
     with_point,
 )
-from software_tpm import activate
-
 from laminator.enroll.ak_certificate import Authority
 from laminator.enroll.authority import check_ak
 from laminator.enroll.authority_key import RootTerms, generate_key, make_root

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ek_pki
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from enclave_sim.adversary import forged_manufacturer as ek_pki
 from laminator.cli.main import main
 from laminator.enroll.ak_certificate import Authority
 from laminator.evidence.tpm_key import PublicKey

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pki
 from cddl import fitting_card
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from raw_swtpm import RawSwtpm
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator import TrustStore, VerificationResult, parse_policy, verify
 from laminator.attest.tpm import AttestationTpm, HierarchyAuths
 from laminator.card import Card

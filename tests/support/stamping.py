@@ -1,11 +1,11 @@
 """Cards with time-stamps, and verifiers who trust both the machine and the authority."""
 
 import forge
-import pki
 import tsa_pki
 import verifying
 from cryptography import x509
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.policy import Policy
 from laminator.appraise.result import VerificationResult
 from laminator.appraise.trust import TrustStore

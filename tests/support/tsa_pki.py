@@ -12,12 +12,12 @@ import hashlib
 from functools import cache
 from typing import NamedTuple, cast
 
-import pki
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.trust import Anchor, TrustStore
 
 HOUR = dt.timedelta(hours=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import forge
 import jsonschema
-import pki
 import pytest
 import stamping
 import tsa_pki
@@ -16,6 +15,7 @@ import verifying
 from cryptography.hazmat.primitives.serialization import Encoding
 from stamping import judge, stamped, with_replies
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.card_time import check_declared
 from laminator.appraise.explain import explain
 from laminator.appraise.policy import parse_policy

@@ -5,10 +5,10 @@ from typing import Any
 
 import pycddl
 import pytest
-import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enclave_sim.adversary import forged_claims as samples
 from laminator import cbor, eventlog
 from laminator.card import Card, binding, encode_card, parse_card
 from laminator.claims import Interval, Launch, LogSummary, Property

@@ -9,10 +9,10 @@ import pytest
 from authority_desk import machine, write_trust
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from ek_pki import DAY, NOW, crl, manufacturer
 from enrolment import PASSPHRASE, Ran, laminator
 
 import laminator as laminator_
+from enclave_sim.adversary.forged_manufacturer import DAY, NOW, crl, manufacturer
 from laminator.cli.authority import _REASONS
 from laminator.cli.main import build_parser
 from laminator.cli.outcome import _WAYS_OUT

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import forge
-import pki
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from verifying import world
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.cli import main as cli
 from laminator.cli.main import VERBS, Verb, main
 from laminator.errors import UsageError

@@ -1,9 +1,9 @@
 """MakeCredential against an inverse of it that is written apart from it."""
 
 import pytest
-from ek_pki import software_ek
-from software_tpm import IntegrityError, activate
 
+from enclave_sim.adversary.forged_endorsement_key import IntegrityError, activate
+from enclave_sim.adversary.forged_manufacturer import software_ek
 from laminator.enroll.credential import Credential, make_credential
 from laminator.enroll.key_templates import EK_TEMPLATES, EkTemplate
 from laminator.errors import UsageError

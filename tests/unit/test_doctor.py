@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from ek_pki import DAY, NOW, ca_profile, sign
 from enrolment import laminator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_sim.adversary.forged_manufacturer import DAY, NOW, ca_profile, sign
 from laminator.cli import doctor
 from laminator.doctor import hardware, raw_tpm
 from laminator.doctor.finding import Diagnosis, Finding, Host, State, diagnose

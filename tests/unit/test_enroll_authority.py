@@ -8,7 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from ek_pki import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclave_sim.adversary.forged_endorsement_key import IntegrityError, activate
+from enclave_sim.adversary.forged_manufacturer import (
     DAY,
     NOW,
     SoftwareEk,
@@ -22,10 +26,6 @@ from ek_pki import (
     usage,
     with_point,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from software_tpm import IntegrityError, activate
-
 from laminator.enroll.ak_certificate import (
     Authority,
     CertificateTerms,

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from ek_pki import DAY, NOW
 
+from enclave_sim.adversary.forged_manufacturer import DAY, NOW
 from laminator.enroll.ak_certificate import AuthorityKey
 from laminator.enroll.authority_key import (
     KEY_KINDS,

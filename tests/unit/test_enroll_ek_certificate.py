@@ -9,7 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from ek_pki import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclave_sim.adversary import forged_der
+from enclave_sim.adversary.forged_manufacturer import (
     DAY,
     NOW,
     Profile,
@@ -24,10 +28,6 @@ from ek_pki import (
     tpm_names,
     usage,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from enclave_sim.adversary import forged_der
 from laminator.enroll.ak_certificate import Authority, AuthorityKey
 from laminator.enroll.ek_certificate import (
     EkAnchor,

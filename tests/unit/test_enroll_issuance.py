@@ -13,8 +13,8 @@ import pytest
 from authority_desk import YEAR, Desk, judge, machine, open_desk, write_trust
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from ek_pki import DAY, NOW
 
+from enclave_sim.adversary.forged_manufacturer import DAY, NOW
 from laminator.appraise.crl import check_revocation
 from laminator.enroll.authority import CHALLENGE_LIFETIME
 from laminator.enroll.authority_key import encrypt_key

@@ -3,8 +3,8 @@
 import hashlib
 
 import pytest
-from ek_pki import software_ek
 
+from enclave_sim.adversary.forged_manufacturer import software_ek
 from laminator.enroll.key_templates import (
     AK_TEMPLATES,
     EK_ECC_P256,

@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 import forge
 import pytest
-import samples
 from hypothesis import given
 from hypothesis import strategies as st
 from verifying import claims, judge, world
 
+from enclave_sim.adversary import forged_claims as samples
 from laminator.appraise.ledger import verify_ledger
 from laminator.appraise.policy import BUILT_IN
 from laminator.card import parse_card

@@ -4,13 +4,13 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable
 
-import pki
 import pytest
 import tsa_pki
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tsa_pki import TIME, integer, octets, oid, sequence, set_of, tlv
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.errors import MalformedError
 from laminator.evidence.timestamp_reply import (
     MAX_ACCURACY,

@@ -4,7 +4,6 @@ import datetime as dt
 import subprocess
 from pathlib import Path
 
-import pki
 import pytest
 import tsa_pki
 from cryptography import x509
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
 from tsa_pki import TIME
 
+from enclave_sim.adversary import forged_pki as pki
 from enclave_sim.timestamp_authority import TimestampAuthority
 from laminator.appraise.timestamps import TokenAppraisal, appraise_token
 from laminator.appraise.trust import Anchor, TrustStore

@@ -3,10 +3,10 @@ from collections.abc import Callable
 
 import forge
 import pytest
-import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enclave_sim.adversary import forged_claims as samples
 from laminator import cbor
 from laminator.claims import Claims, EvidenceRef, Launch
 from laminator.digest import Digest, sha256

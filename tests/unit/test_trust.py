@@ -1,10 +1,10 @@
 import os
 from pathlib import Path
 
-import pki
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise import trust
 from laminator.appraise.trust import Anchor, TrustStore, add_anchor, load_crls, load_trust
 from laminator.errors import UsageError

@@ -3,13 +3,13 @@
 import datetime as dt
 
 import forge
-import pki
 import pytest
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise.policy import BUILT_IN, References
 from laminator.appraise.verify import verify
 from laminator.card import ConceptualMessage, encode_card, parse_card

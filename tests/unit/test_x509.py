@@ -3,7 +3,6 @@ import warnings
 from collections.abc import Callable
 
 import forge
-import pki
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import crypto
 
+from enclave_sim.adversary import forged_pki as pki
 from laminator.appraise import crl
 from laminator.appraise.algorithms import chain_weakness, hash_weakness
 from laminator.appraise.trust import Anchor, TrustStore, parse_certificate, parse_crl

@@ -3,8 +3,8 @@
 from functools import cache
 
 import authority_desk
-import ek_pki
 
+from enclave_sim.adversary import forged_manufacturer as ek_pki
 from harnesses.der_mutation import mutate_as_cbor_of_der
 from harnesses.harness import Harness, parsed
 from laminator.enroll.authority import (

@@ -2,8 +2,7 @@
 
 import json
 
-import samples
-
+from enclave_sim.adversary import forged_claims as samples
 from harnesses.harness import Harness, golden_cards, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.card import ConceptualMessage, encode_card, parse_card, timestamp_message

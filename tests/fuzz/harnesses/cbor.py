@@ -1,7 +1,6 @@
 """Deterministic CBOR: one encoding a value, bounded before anything is allocated."""
 
-import samples
-
+from enclave_sim.adversary import forged_claims as samples
 from harnesses.harness import Harness, golden_cards, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.card import encode_card

@@ -1,7 +1,6 @@
 """A card's claims: integer keys, references between fields, finite numbers."""
 
-import samples
-
+from enclave_sim.adversary import forged_claims as samples
 from harnesses.harness import Harness, golden_cards, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.card import parse_card

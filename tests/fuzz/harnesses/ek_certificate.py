@@ -3,11 +3,11 @@
 from functools import cache
 from typing import cast
 
-import ek_pki
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from enclave_sim.adversary import forged_manufacturer as ek_pki
 from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import Harness, parsed
 from harnesses.signing import parts, signed

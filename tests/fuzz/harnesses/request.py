@@ -1,7 +1,6 @@
 """What the driver, the attester and the measurer tell each other: requests, orders, results."""
 
-from samples import claims
-
+from enclave_sim.adversary.forged_claims import claims
 from harnesses.harness import Harness, check_refusal, parsed
 from harnesses.mutation import mutate_as_cbor
 from laminator.cbor import decode, encode

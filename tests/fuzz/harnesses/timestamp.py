@@ -3,9 +3,9 @@
 import hashlib
 from functools import cache
 
-import pki
 import tsa_pki
 
+from enclave_sim.adversary import forged_pki as pki
 from harnesses.der_mutation import mutate_as_der
 from harnesses.harness import Harness, parsed
 from laminator.appraise.timestamps import appraise_token

@@ -1,3 +1,0 @@
-"""A short name for the forged manufacturer, in tests."""
-
-from enclave_sim.adversary.forged_manufacturer import *  # noqa: F403
