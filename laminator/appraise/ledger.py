@@ -175,9 +175,8 @@ def _plans(entries: Iterable[Entry | Check]) -> dict[Digest, int]:
         plan = entry.claims.run.plan if isinstance(entry, Card) else None
         if plan is None or plan in found or not isinstance(entry, Card):
             continue
-        with contextlib.suppress(
-            MalformedError
-        ):  # an endorsement that is no plan counts for nothing
+        # An endorsement that is no plan counts for nothing.
+        with contextlib.suppress(MalformedError):
             content = find_plan(entry, None)
             if content is not None:
                 found[plan] = parse_plan(content).runs
