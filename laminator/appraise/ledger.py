@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from laminator.appraise.caveats import trust_caveats
-from laminator.appraise.check import Caveat, Check, Trust, failed, passed, verdict_of
+from laminator.appraise.check import FAIL, Caveat, Check, Trust, failed, passed, verdict_of
 from laminator.appraise.evidence import Setting
 from laminator.appraise.failure import verify_failure
 from laminator.appraise.ledger_result import Account, LedgerResult
@@ -105,7 +105,7 @@ def _parsed(data: bytes) -> Entry | Check:
 
 def _account(entry: Entry | Check, policy: Policy, setting: Setting) -> Account:
     if isinstance(entry, Check):
-        return Account("unreadable", None, failures=(entry.id,))
+        return Account("unreadable", None, failures=(entry.id,) if entry.verdict == FAIL else ())
     if isinstance(entry, Card):
         return _card_account(entry, policy, setting)
     return _failure_account(entry, policy, setting)
