@@ -22,10 +22,10 @@ from laminator.appraise.ledger_rules import (
 from laminator.appraise.lineage import index_cards
 from laminator.appraise.policy import BUILT_IN, COVERAGES, Policy
 from laminator.appraise.trust import TrustStore
-from laminator.appraise.verify import Question, verify_card
+from laminator.appraise.verify import Question, check_time, verify_card
 from laminator.card import Card, parse_card
 from laminator.digest import Digest, sha256
-from laminator.errors import MalformedError, UsageError
+from laminator.errors import MalformedError
 from laminator.failure import FailureRecord, parse_failure
 from laminator.ledger import Entry, Ledger, is_failure, parse_ledger
 
@@ -59,8 +59,7 @@ def verify_ledger(
     in any way gives a rejected result, never an exception. Raises UsageError for a naive `now`,
     MalformedError for a `plan` that is none.
     """
-    if now.tzinfo is None:
-        raise UsageError("verify.now", "the time of judging needs a time zone")
+    check_time(now)
     try:
         ledger = parse_ledger(data)
     except MalformedError as error:

@@ -99,7 +99,7 @@ def verify_all(
 ) -> tuple[VerificationResult, ...]:
     """Verify several cards, each of which may refer to the others; one result for each."""
     _check_names(given)
-    _check_time(given["now"])
+    check_time(given["now"])
     parsed = tuple(map(_parse, cards))
     others = tuple(map(_parse, given.get("other_cards", ())))
     judged = [card for card in parsed if isinstance(card, Card)]
@@ -177,7 +177,8 @@ def _check_names(given: Mapping[str, object]) -> None:
         raise UsageError("verify.arguments", f"wrong arguments; {detail}")
 
 
-def _check_time(now: dt.datetime) -> None:
+def check_time(now: dt.datetime) -> None:
+    """Refuse a time of judging that is no point in UTC. Raises UsageError."""
     if now.tzinfo is None:
         raise UsageError("verify.now", "the time of judging needs a time zone")
     try:

@@ -1,5 +1,6 @@
 """`laminator verify --ledger`: what it prints, where, and how it exits."""
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from enclave_sim.adversary.forged_ledger import (
 )
 from enclave_sim.adversary.forged_tpm import machine
 from enclave_sim.adversary.forged_world import LAUNCH, NOW
-from laminator.appraise.ledger import SENTENCES
+from laminator.appraise.ledger import SENTENCES, verify_ledger
 from laminator.appraise.ledger_result import LedgerResult
 from laminator.appraise.policy import BUILT_IN
 from laminator.cli.main import main
@@ -178,11 +179,18 @@ def test_the_built_in_policy_takes_no_simulation() -> None:
     assert "policy.root" in result.numbers[1].failures
 
 
-def test_a_naive_time_is_refused() -> None:
-    from laminator.appraise.ledger import verify_ledger
-
-    with pytest.raises(UsageError, match="time zone"):
-        verify_ledger(GOOD, trust=machine().trust, now=NOW.replace(tzinfo=None))
+@pytest.mark.parametrize(
+    "now",
+    [
+        NOW.replace(tzinfo=None),
+        dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-1))),
+    ],
+    ids=["naive", "in no year"],
+)
+def test_a_time_that_is_no_point_in_utc(now: dt.datetime) -> None:
+    with pytest.raises(UsageError) as caught:
+        verify_ledger(GOOD, trust=machine().trust, now=now)
+    assert caught.value.code == "verify.now"
 
 
 def test_a_file_s_name_cannot_imitate_a_verdict() -> None:
