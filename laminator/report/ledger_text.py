@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from laminator.appraise.ledger_result import Account, LedgerResult
 from laminator.appraise.ledger_rules import ranges
-from laminator.report.result_text import check_table
+from laminator.report.result_text import caveat_section, check_table, summary, trust_rows
 from laminator.report.text import safe, word
 
 _WORDS = {
@@ -21,12 +21,17 @@ def ledger_text(result: LedgerResult, source: str) -> str:
     return "\n".join(
         (
             ledger_line(result, source),
-            *_summary(result),
+            *summary(
+                (
+                    ("key", result.key or "not one that every entry proves"),
+                    *trust_rows(result.trust, result.judged_at),
+                )
+            ),
             "",
             "checks (* is required)",
             *check_table(result.checks, result.required),
             *_numbers(result),
-            *_caveats(result),
+            *caveat_section("what this result does not show", result.caveats),
         )
     )
 
@@ -41,20 +46,6 @@ def ledger_line(result: LedgerResult, source: str) -> str:
     failures = dict.fromkeys(check.id for check in result.failures())
     wrong = f": {', '.join(failures)}" if failures else ""
     return f"{head}: numbers {result.first} to {result.last}: {held or 'nothing'}{wrong}"
-
-
-def _summary(result: LedgerResult) -> Iterator[str]:
-    trust = result.trust
-    rows = (
-        ("key", result.key or "not one that every entry proves"),
-        ("root", trust.root),
-        ("coverage", trust.coverage),
-        ("authority", trust.authority),
-        ("anchor", trust.anchor or "none"),
-        ("judged at", result.judged_at.isoformat(timespec="seconds")),
-    )
-    for name, value in rows:
-        yield f"  {name:<9}  {safe(value)}"
 
 
 def _numbers(result: LedgerResult) -> Iterator[str]:
@@ -83,9 +74,3 @@ def _account(each: Account) -> str:
     about += [each.id] if each.id else []
     about += [f"({', '.join(map(safe, each.failures))})"] if each.failures else []
     return f"  {number:<9}  {each.entry:<8}  {verdict}  {' '.join(about)}".rstrip()
-
-
-def _caveats(result: LedgerResult) -> Iterator[str]:
-    if result.caveats:
-        yield from ("", "what this result does not show")
-        yield from (f"  - {each.code}: {safe(each.text, limit=1000)}" for each in result.caveats)

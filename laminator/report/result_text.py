@@ -1,5 +1,6 @@
 """A verification result as plain text: one line of verdict, then why, then what is not proven."""
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 
 from laminator.appraise.check import (
@@ -7,8 +8,10 @@ from laminator.appraise.check import (
     NOT_APPLICABLE,
     NOT_CHECKED,
     PASS,
+    Caveat,
     Check,
     Statement,
+    Trust,
     is_obstacle,
 )
 from laminator.appraise.result import AsOf, VerificationResult
@@ -26,15 +29,19 @@ def result_text(result: VerificationResult, source: str) -> str:
     return "\n".join(
         (
             verdict_line(result, source),
-            *_summary(result),
+            *summary(
+                (
+                    ("card", result.card or "unreadable"),
+                    ("kind", result.kind or "unknown"),
+                    *trust_rows(result.trust, result.judged_at),
+                    *_both_times(result),
+                )
+            ),
             "",
             "checks (* is required)",
             *check_table(result.checks, result.required),
-            *_section("what the card states", map(_statement, result.statements)),
-            *_section(
-                "what this result does not prove",
-                (f"{caveat.code}: {safe(caveat.text, limit=1000)}" for caveat in result.caveats),
-            ),
+            *section("what the card states", map(_statement, result.statements)),
+            *caveat_section("what this result does not prove", result.caveats),
         )
     )
 
@@ -58,20 +65,26 @@ def check_table(checks: Sequence[Check], required: Iterable[str]) -> Iterator[st
         yield f"  {mark} {star} {safe(check.id):<{width}}  {detail}"
 
 
-def _summary(result: VerificationResult) -> Iterator[str]:
-    trust = result.trust
-    rows = (
-        ("card", result.card or "unreadable"),
-        ("kind", result.kind or "unknown"),
+def trust_rows(trust: Trust, judged_at: dt.datetime) -> tuple[tuple[str, str], ...]:
+    """Return what a summary says of how far the evidence reaches, and as of when."""
+    return (
         ("root", trust.root),
         ("coverage", trust.coverage),
         ("authority", trust.authority),
         ("anchor", trust.anchor or "none"),
-        ("judged at", result.judged_at.isoformat(timespec="seconds")),
-        *_both_times(result),
+        ("judged at", judged_at.isoformat(timespec="seconds")),
     )
+
+
+def summary(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a line for each (name, value)."""
     for name, value in rows:
         yield f"  {name:<9}  {safe(value)}"
+
+
+def caveat_section(title: str, caveats: Iterable[Caveat]) -> Iterator[str]:
+    """Yield what a result does not prove, below `title`; nothing where there is none."""
+    return section(title, (f"{each.code}: {safe(each.text, limit=1000)}" for each in caveats))
 
 
 def _both_times(result: VerificationResult) -> Iterator[tuple[str, str]]:
@@ -98,7 +111,8 @@ def _when(found: AsOf) -> str:
     return f"{time}, proven by {kind} of {quoted(found.authority)}"
 
 
-def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+def section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield `lines` as items below `title`; nothing where there is none."""
     indented = [f"  - {line}" for line in lines]
     if indented:
         yield from ("", title, *indented)
