@@ -3,7 +3,6 @@
 import ctypes
 import hashlib
 import os
-import socket
 import stat
 import threading
 import unicodedata
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from odd_files import device, fifo, nowhere, unix_socket
 
 from laminator.appraise.artifacts import measure_artifact
 from laminator.cli.main import main
@@ -98,25 +98,8 @@ def test_a_manifest_has_one_reading() -> None:
 # What is neither file nor folder.
 
 
-def fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def unix_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-
-
-def device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
 def loop(path: Path) -> None:
     path.symlink_to(path.name)
-
-
-def nowhere(path: Path) -> None:
-    path.symlink_to("nowhere")
 
 
 def outside(path: Path) -> None:

@@ -1,13 +1,13 @@
 """Inputs, outputs and cards with odd kinds and names, given to a whole run."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from local_run import Attester, Workshop
+from odd_files import device, fifo, nowhere, unix_socket
 
 from laminator.digest import sha256
 
@@ -19,24 +19,7 @@ def shop(attester: Attester, tmp_path: Path) -> Workshop:
     return Workshop(attester, tmp_path)
 
 
-def fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def unix_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-
-
-def device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def nothing(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-@pytest.mark.parametrize("make", [fifo, unix_socket, device, nothing])
+@pytest.mark.parametrize("make", [fifo, unix_socket, device, nowhere])
 def test_an_input_that_is_no_file_spends_no_number(
     shop: Workshop, make: Callable[[Path], None]
 ) -> None:

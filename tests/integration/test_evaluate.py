@@ -58,16 +58,8 @@ class Lab(Workshop):
 
     def evaluate(self, *words: str, labels: str = "label", where: str = "") -> Ran:
         """Evaluate with these further words."""
-        done = subprocess.run(
-            self.words(*words, labels=labels, where=where),
-            cwd=self.folder,
-            env=self.attester.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        command = self.words(*words, labels=labels, where=where)
+        return self.attester.ran(command, self.folder, timeout=100)
 
     def measured(self) -> Property:
         """Return the card's measured property."""

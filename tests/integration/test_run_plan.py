@@ -78,16 +78,8 @@ class Lab(Workshop):
         """Evaluate with these further words."""
         plan = ("--plan=plan.toml", "--plan-trust=trust") if planned else ()
         attester = f"--attester=tpm:{self.attester.tcti}"
-        done = subprocess.run(
-            [*LAMINATOR, "evaluate", *WORDS, attester, *plan, *words],
-            cwd=self.folder,
-            env=self.attester.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        command = [*LAMINATOR, "evaluate", *WORDS, attester, *plan, *words]
+        return self.attester.ran(command, self.folder, timeout=100)
 
     def key(self) -> str:
         """Return the digest of this machine's key, and leave its card behind."""

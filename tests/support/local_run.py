@@ -71,6 +71,19 @@ class Attester(NamedTuple):
             "XDG_STATE_HOME": str(self.home / "state"),
         }
 
+    def ran(self, words: Sequence[str], folder: Path, timeout: float = 60) -> Ran:
+        """Run a command in `folder` to its end."""
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
 
 class Workshop:
     """A folder with a script, from which commands are run."""
@@ -98,16 +111,7 @@ class Workshop:
 
     def run(self, script: str, *options: str, arguments: Sequence[str] = ()) -> Ran:
         """Run `script` under measurement."""
-        done = subprocess.run(
-            self.command(script, *options, arguments=arguments),
-            cwd=self.folder,
-            env=self.attester.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return self.attester.ran(self.command(script, *options, arguments=arguments), self.folder)
 
     def start(self, script: str, *options: str) -> "subprocess.Popen[str]":
         """Start `script` under measurement, with its output in pipes."""
