@@ -148,11 +148,11 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | _OPENING, 0o600)
     except OSError as error:
         message = f"cannot write the list of runs {path}: {error.strerror}; set XDG_STATE_HOME"
-        raise MachineError("ledger.open", message) from error
+        raise MachineError("runs.open", message) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         message = f"the list of runs {path} is no file; move it away, or set XDG_STATE_HOME"
-        raise MachineError("ledger.open", message)
+        raise MachineError("runs.open", message)
     return descriptor
 
 
@@ -169,7 +169,7 @@ def _reserve(descriptor: int) -> None:
         if number in (errno.ENOSPC, errno.EDQUOT):
             os.close(descriptor)
             message = f"cannot write the list of runs: {os.strerror(number)}; make room"
-            raise MachineError("ledger.room", message)
+            raise MachineError("runs.room", message)
 
 
 def append(descriptor: int, entry: Entry) -> None:
@@ -183,9 +183,9 @@ def append(descriptor: int, entry: Entry) -> None:
         written = os.write(descriptor, line.encode())
     except OSError as error:
         message = f"cannot write the list of runs: {error.strerror}"
-        raise MachineError("ledger.write", message) from error
+        raise MachineError("runs.write", message) from error
     if written < len(line):
-        raise MachineError("ledger.write", "cannot write the list of runs: no space left")
+        raise MachineError("runs.write", "cannot write the list of runs: no space left")
 
 
 def entries(path: Path, ticket: str) -> tuple[Entry, ...]:
@@ -240,10 +240,10 @@ def _open_to_read(path: Path) -> int | None:
         return None
     except OSError as error:
         message = f"cannot read the list of runs {path}: {error.strerror}"
-        raise MachineError("ledger.read", message) from error
+        raise MachineError("runs.read", message) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise MachineError("ledger.read", f"the list of runs {path} is no file; move it away")
+        raise MachineError("runs.read", f"the list of runs {path} is no file; move it away")
     return descriptor
 
 
