@@ -292,11 +292,11 @@ def predict(model, batch):
     bench.write("code.py", code)
     names = ["yes" if label else "no" for label in labels]
     bench.write("test.csv", table({"x": [i % 7 for i in range(rows)], "label": names}))
-    first, second = bench.evaluate(*sample), bench.evaluate(*sample)
-    for found in (first, second):
-        assert isinstance(found.value, float)
-        assert 0.4 < found.value < 0.6
-    assert first.value != second.value  # a fresh order each time
+    found = [bench.evaluate(*sample).value for _ in range(5)]
+    for value in found:
+        assert isinstance(value, float)
+        assert 0.38 < value < 0.62  # six standard deviations
+    assert len(set(found)) > 1  # a fresh order each time; five equal ones: less than once in 10^6
 
 
 @pytest.mark.parametrize("name", ["code.py", "model.bin", "test.csv"])

@@ -166,8 +166,8 @@ def test_the_counter_needs_its_secret(fresh_swtpm: RawSwtpm) -> None:
         tpm.increment_counter(RUN_COUNTER_INDEX)
 
 
-def test_a_missing_counter_is_named(raw_swtpm: RawSwtpm) -> None:
-    with AttestationTpm(raw_swtpm.connect()) as tpm:
+def test_a_missing_counter_is_named(fresh_swtpm: RawSwtpm) -> None:
+    with AttestationTpm(fresh_swtpm.connect()) as tpm:
         assert not tpm.has_nv_index(RUN_COUNTER_INDEX)
         with pytest.raises(MachineError, match=r"increment the run counter.*not defined"):
             tpm.increment_counter(RUN_COUNTER_INDEX)
