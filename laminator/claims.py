@@ -15,6 +15,23 @@ KINDS = ("training", "evaluation", "datasheet", "comparison", "session", "infere
 SOURCES = ("measured", "reported", "declared", "external")
 SEPARATIONS = ("namespaces", "uid", "none")
 LAUNCH_TYPES = ("none", "drtm-simulated", "drtm-txt", "boot")
+MODULE_METHODS = ("import-hook", "none")
+NATIVE_METHODS = ("enforced", "listed")
+CODE_EVENTS = (
+    "bootstrap",
+    "source",
+    "data",
+    "native",
+    "exec",
+    "ctypes",
+    "memory",
+    "pickle",
+    "process",
+    "kernel",
+)
+"""Events of code in a run's log: the first four name a file, the others code without one."""
+
+CODE_FILES = CODE_EVENTS[:4]
 ARTIFACT_TYPES = ("dataset", "model", "file")
 
 _NONE: Mapping[str, Value] = MappingProxyType({})
@@ -65,6 +82,18 @@ class Distributions(NamedTuple):
     number: int
 
 
+class CodeSummary(NamedTuple):
+    """How code was measured before it ran, and how many records of each event the log has.
+
+    `modules`: "import-hook" (each file's digest was sent before it was compiled) or "none".
+    `natives`: "enforced" (the kernel maps only measured copies) or "listed" (what the hook saw).
+    """
+
+    modules: str
+    natives: str
+    counts: Mapping[str, int]
+
+
 class Workload(NamedTuple):
     """What ran. A commitment is SHA-256 over salt and value, or the public text itself."""
 
@@ -73,6 +102,7 @@ class Workload(NamedTuple):
     arguments: tuple[Commitment, ...]
     environment: Mapping[str, Commitment]
     distributions: Distributions
+    code: CodeSummary | None = None
 
 
 class LogSummary(NamedTuple):
@@ -90,6 +120,18 @@ class EvidenceRef(NamedTuple):
     vouched_by: int | None = None
 
 
+class Confinement(NamedTuple):
+    """What the kernel refused the workload beyond namespaces.
+
+    `landlock` is the ABI in force, 0 where the kernel has none; `limits` are resource limits by
+    their names in setrlimit(2), without RLIMIT_, in its units.
+    """
+
+    landlock: int
+    seccomp: bool
+    limits: Mapping[str, int]
+
+
 class Isolation(NamedTuple):
     """What separated the workload from the attester."""
 
@@ -98,6 +140,7 @@ class Isolation(NamedTuple):
     no_new_privs: bool
     attester_dumpable: bool
     network: bool
+    confinement: Confinement | None = None
 
 
 class Artifact(NamedTuple):

@@ -16,24 +16,17 @@ from laminator.claims import (
     LAUNCH_TYPES,
     PROFILE,
     SEED_FROM_NONCE,
-    SEPARATIONS,
     SOURCES,
     Artifact,
     Claims,
-    Code,
-    Commitment,
-    Distributions,
     EvidenceRef,
     Interval,
-    Isolation,
     Launch,
     LogSummary,
     Property,
     Run,
     Seed,
-    Workload,
 )
-from laminator.digest import Digest
 from laminator.errors import MalformedError
 from laminator.fields import (
     Fields,
@@ -41,13 +34,20 @@ from laminator.fields import (
     choice,
     digest,
     finite,
-    flag,
     malformed,
     name,
     named,
     octets,
     text,
     uint,
+)
+from laminator.workload_codec import (
+    parse_isolation,
+    parse_workload,
+    plain_isolation,
+    plain_workload,
+    put,
+    sha256_digest,
 )
 
 MAX_CLAIMS = 8 * 1024 * 1024
@@ -58,7 +58,6 @@ MIN_NONCE_BYTES, MAX_NONCE_BYTES = 8, 64
 _NONCE_KEY, _IAT_KEY, _PROFILE_KEY = 10, 6, 265
 _MAX_ARTIFACTS = 1000
 _MAX_EVIDENCE = 16
-_MAX_NAMESPACES = 16
 
 
 def parse_claims(data: bytes) -> Claims:
@@ -69,10 +68,10 @@ def parse_claims(data: bytes) -> Claims:
         kind=fields.take("kind", choice(*KINDS)),
         iat=fields.take(_IAT_KEY, uint),
         run=fields.take("run", parse_run),
-        workload=fields.take("workload", _workload),
+        workload=fields.take("workload", parse_workload),
         log=fields.take("log", _log),
         evidence=fields.take("evidence", array(parse_evidence, least=1, most=_MAX_EVIDENCE)),
-        isolation=fields.take("isolation", _isolation),
+        isolation=fields.take("isolation", parse_isolation),
         inputs=fields.take("inputs", named(_artifact, most=_MAX_ARTIFACTS)),
         outputs=fields.take("outputs", named(_artifact, most=_MAX_ARTIFACTS)),
         properties=fields.take("properties", array(_property)),
@@ -97,23 +96,12 @@ def encode_claims(claims: Claims) -> bytes:
 def plain_run(run: Run) -> dict[cbor.Key, Encodable]:
     """Return `run` as the map that the claims hold."""
     launch: dict[cbor.Key, Encodable] = {"type": run.launch.type}
-    _put(launch, "digest", run.launch.digest)
+    put(launch, "digest", run.launch.digest)
     plain: dict[cbor.Key, Encodable] = {"id": run.id, "number": run.number, "launch": launch}
-    _put(plain, "plan", run.plan)
-    _put(plain, "plan-token", run.plan_token)
-    _put(plain, "seed", run.seed)
+    put(plain, "plan", run.plan)
+    put(plain, "plan-token", run.plan_token)
+    put(plain, "seed", run.seed)
     return plain
-
-
-def plain_isolation(isolation: Isolation) -> dict[cbor.Key, Encodable]:
-    """Return `isolation` as the map that the claims hold."""
-    return {
-        "separation": isolation.separation,
-        "namespaces": isolation.namespaces,
-        "no-new-privs": isolation.no_new_privs,
-        "attester-dumpable": isolation.attester_dumpable,
-        "network": isolation.network,
-    }
 
 
 def plain_artifact(artifact: Artifact) -> dict[cbor.Key, Encodable]:
@@ -124,7 +112,7 @@ def plain_artifact(artifact: Artifact) -> dict[cbor.Key, Encodable]:
         "size": artifact.size,
         "files": artifact.files,
     }
-    _put(plain, "tree", artifact.tree)
+    put(plain, "tree", artifact.tree)
     return plain
 
 
@@ -138,9 +126,9 @@ def plain_property(item: Property) -> dict[cbor.Key, Encodable]:
         "on": item.on,
         "parameters": item.parameters,
     }
-    _put(plain, "unit", item.unit)
-    _put(plain, "interval", None if item.interval is None else item.interval._asdict())
-    _put(plain, "adversary", item.adversary)
+    put(plain, "unit", item.unit)
+    put(plain, "interval", None if item.interval is None else item.interval._asdict())
+    put(plain, "adversary", item.adversary)
     return plain
 
 
@@ -164,7 +152,7 @@ def parse_run(value: Value, path: str) -> Run:
         number=fields.take("number", uint),
         launch=fields.take("launch", _launch),
         plan=fields.optional("plan", digest),
-        plan_token=fields.optional("plan-token", _sha256),
+        plan_token=fields.optional("plan-token", sha256_digest),
         seed=fields.optional("seed", parse_seed),
     )
     fields.close()
@@ -174,7 +162,7 @@ def parse_run(value: Value, path: str) -> Run:
 def plain_evidence(ref: EvidenceRef) -> dict[cbor.Key, Encodable]:
     """Return `ref` as the map that the claims hold."""
     plain: dict[cbor.Key, Encodable] = {"kind": ref.kind, "key": ref.key}
-    _put(plain, "vouched-by", ref.vouched_by)
+    put(plain, "vouched-by", ref.vouched_by)
     return plain
 
 
@@ -196,7 +184,7 @@ def _plain_claims(claims: Claims) -> dict[cbor.Key, Encodable]:
         _PROFILE_KEY: PROFILE,
         "kind": claims.kind,
         "run": plain_run(claims.run),
-        "workload": _plain_workload(claims.workload),
+        "workload": plain_workload(claims.workload),
         "log": claims.log._asdict(),
         "evidence": tuple(plain_evidence(ref) for ref in claims.evidence),
         "isolation": plain_isolation(claims.isolation),
@@ -204,24 +192,9 @@ def _plain_claims(claims: Claims) -> dict[cbor.Key, Encodable]:
         "outputs": {key: plain_artifact(item) for key, item in claims.outputs.items()},
         "properties": tuple(plain_property(item) for item in claims.properties),
     }
-    _put(plain, _NONCE_KEY, claims.nonce)
-    _put(plain, "cards", claims.cards)
+    put(plain, _NONCE_KEY, claims.nonce)
+    put(plain, "cards", claims.cards)
     return plain
-
-
-def _plain_workload(workload: Workload) -> dict[cbor.Key, Encodable]:
-    return {
-        "entry": workload.entry._asdict(),
-        "interpreter": workload.interpreter._asdict(),
-        "arguments": workload.arguments,
-        "environment": workload.environment,
-        "distributions": workload.distributions._asdict(),
-    }
-
-
-def _put(plain: dict[cbor.Key, Encodable], key: cbor.Key, value: Encodable) -> None:
-    if value is not None:
-        plain[key] = value
 
 
 def parse_seed(value: Value, path: str) -> Seed:
@@ -243,62 +216,11 @@ def _launch(value: Value, path: str) -> Launch:
     return launch
 
 
-def _workload(value: Value, path: str) -> Workload:
-    fields = Fields(value, path)
-    workload = Workload(
-        entry=fields.take("entry", _code),
-        interpreter=fields.take("interpreter", _code),
-        arguments=fields.take("arguments", array(_commitment)),
-        environment=fields.take("environment", named(_commitment)),
-        distributions=fields.take("distributions", _distributions),
-    )
-    fields.close()
-    return workload
-
-
-def _code(value: Value, path: str) -> Code:
-    fields = Fields(value, path)
-    code = Code(fields.take("label", text), fields.take("digest", _sha256))
-    fields.close()
-    return code
-
-
-def _sha256(value: Value, path: str) -> Digest:
-    found = digest(value, path)
-    if found.algorithm != "sha-256":
-        raise malformed(path, "a digest by sha-256", value)
-    return found
-
-
-def _distributions(value: Value, path: str) -> Distributions:
-    fields = Fields(value, path)
-    distributions = Distributions(fields.take("digest", digest), fields.take("number", uint))
-    fields.close()
-    return distributions
-
-
-def _commitment(value: Value, path: str) -> Commitment:
-    return octets(32, 32)(value, path) if isinstance(value, bytes) else text(value, path)
-
-
 def _log(value: Value, path: str) -> LogSummary:
     fields = Fields(value, path)
     summary = LogSummary(fields.take("head", octets(32, 32)), fields.take("records", uint))
     fields.close()
     return summary
-
-
-def _isolation(value: Value, path: str) -> Isolation:
-    fields = Fields(value, path)
-    isolation = Isolation(
-        separation=fields.take("separation", choice(*SEPARATIONS)),
-        namespaces=fields.take("namespaces", array(name, most=_MAX_NAMESPACES)),
-        no_new_privs=fields.take("no-new-privs", flag),
-        attester_dumpable=fields.take("attester-dumpable", flag),
-        network=fields.take("network", flag),
-    )
-    fields.close()
-    return isolation
 
 
 def _artifact(value: Value, path: str) -> Artifact:

@@ -4,19 +4,31 @@ Each record is an array [event, name, digest]. The log's head is the hash chain 
 SHA-256 bank holds when it starts from zero and is extended with each record's digest (TPM 2.0
 Library Part 1, "PCR Extend"), so one replay gives both.
 
-The log of a run is a function of its claims and of the counter's certification: whoever knows
-those knows every record, and `expected_records` says which.
+Without its records of code, the log of a run is a function of its claims and of the counter's
+certification: whoever knows those knows every record, and `expected_records` says which. Records
+of code (`CODE_EVENTS`) stand where the code was about to run, between the records `start` and
+`end`; the claims hold their number by event.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from laminator import cbor
 from laminator.cbor import Encodable, Value
-from laminator.claims import Artifact, Claims, Isolation, Property, Run, Workload
-from laminator.claims_codec import plain_artifact, plain_isolation, plain_property, plain_run
+from laminator.claims import (
+    CODE_EVENTS,
+    Artifact,
+    Claims,
+    Isolation,
+    Property,
+    Run,
+    Workload,
+)
+from laminator.claims_codec import plain_artifact, plain_property, plain_run
 from laminator.fields import array, malformed, octets, text
+from laminator.workload_codec import plain_isolation
 
 MAX_RECORDS = 400_000
 START_QUOTE_RECORDS = 2
@@ -126,6 +138,32 @@ def end_record() -> Record:
 def expected_records(claims: Claims, counter_attest: bytes) -> tuple[Record, ...]:
     """Return the whole log that a run with these claims and this counter has."""
     return tuple(_expected(claims, counter_attest))
+
+
+def code_records(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the records of code, in their order."""
+    return tuple(record for record in records if record.event in CODE_EVENTS)
+
+
+def without_code(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the records that claims and counter decide, in their order."""
+    return tuple(record for record in records if record.event not in CODE_EVENTS)
+
+
+def count_code(records: Iterable[Record]) -> dict[str, int]:
+    """Return the number of records of code by event, for the events that there are."""
+    return dict(Counter(record.event for record in code_records(records)))
+
+
+def code_in_place(records: Sequence[Record]) -> bool:
+    """Tell whether all records of code stand between the records `start` and `end`."""
+    events = [record.event for record in records]
+    places = [place for place, event in enumerate(events) if event in CODE_EVENTS]
+    if not places:
+        return True
+    if "start" not in events or "end" not in events:
+        return False
+    return events.index("start") < places[0] and places[-1] < events.index("end")
 
 
 def _expected(claims: Claims, counter_attest: bytes) -> Iterator[Record]:
