@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from laminator.appraise.code_policy import ALLOW, CodeRules, take_code_rules
+from laminator.appraise.policy_fields import digest_set as _digests
+from laminator.appraise.policy_fields import digest_text as _digest
+from laminator.appraise.policy_fields import distinct as _distinct
 from laminator.cbor import Value
 from laminator.claims import SOURCES
-from laminator.digest import Digest, parse_digest
+from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.fields import (
     Fields,
@@ -44,7 +48,6 @@ DEFAULT_CONFIDENCE = 0.9
 DEFAULT_REQUIRE = ("ak.revocation",)
 DEFAULT_COVERAGE = "launch"
 
-_MAX_LIST = 10_000
 _BORDER_CODES = {"toml.size": "policy.size", "toml.syntax": "policy.syntax"}
 _DURATION = r"([1-9][0-9]{0,6})([smhdw])"
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -105,11 +108,12 @@ class Policy(NamedTuple):
     properties: tuple[PropertyRule, ...] = ()
     artifacts: Mapping[str, Digest] = MappingProxyType({})
     judged_as_of: str = "now"
+    code: CodeRules = CodeRules()
 
     def for_lineage(self) -> "Policy":
         """Return the policy for cards that a judged card builds on.
 
-        Trust, reference values and revocation are asked of them as well; what is asked of one
+        Trust, reference values, code and revocation are asked of them as well; what is asked of one
         particular card (its properties, nonce, age, artifacts, lineage) is not.
         """
         kept = tuple(id_ for id_ in self.require if not id_.startswith(_OF_ONE_CARD))
@@ -127,6 +131,7 @@ class Policy(NamedTuple):
             require=tuple(id_ for id_ in self.require if id_.startswith(_OF_EVIDENCE)),
             references=References(launch=self.references.launch),
             data_chosen_by="provider",
+            code=CodeRules(unknown=ALLOW),
         )
 
 
@@ -177,6 +182,7 @@ def _policy(table: Value, name: str) -> Policy:
         properties=_numbered(_or(fields.optional("property", array(_rule)), ())),
         artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
         judged_as_of=_or(fields.optional("judged-as-of", choice(*TIMES)), TIMES[0]),
+        code=take_code_rules(fields),
     )
     fields.close()
     _check_can_fail(policy)
@@ -191,17 +197,6 @@ def _version(value: Value, path: str) -> int:
     if isinstance(value, bool) or value != POLICY_VERSION:
         raise malformed(path, f"the number {POLICY_VERSION}", value)
     return POLICY_VERSION
-
-
-def _digest(value: Value, path: str) -> Digest:
-    try:
-        return parse_digest(text(value, path))
-    except MalformedError as error:
-        raise MalformedError("policy.digest", error.message, path=path) from error
-
-
-def _digests(value: Value, path: str) -> frozenset[Digest]:
-    return frozenset(_distinct(_digest)(value, path))
 
 
 def _references(value: Value, path: str) -> References:
@@ -235,18 +230,6 @@ def _number(value: Value, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise malformed(path, "a finite number", value)
     return float(value)
-
-
-def _distinct(parse: Parse[T], *, least: int = 0) -> Parse[tuple[T, ...]]:
-    """Return a parser of arrays without repetition: one that repeats was to say something else."""
-
-    def parse_them(value: Value, path: str) -> tuple[T, ...]:
-        items = array(parse, least=least, most=_MAX_LIST)(value, path)
-        if len(set(items)) != len(items):
-            raise malformed(path, "no repetition", value)
-        return items
-
-    return parse_them
 
 
 def _one_or_more(parse: Parse[T]) -> Parse[tuple[T, ...]]:
