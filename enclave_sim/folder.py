@@ -28,6 +28,7 @@ version = 1
 roots = ["simulated"]
 coverage = "launch"
 data-chosen-by = "provider"
+unknown-code = "allow"
 
 [reference]
 # Every launch that this machine has made.

@@ -169,6 +169,7 @@ def test_a_run_with_the_installed_certificate_is_accepted(
     policy = stick.folder / "policy.toml"
     policy.write_text(
         'version = 1\nroots = ["simulated"]\ncoverage = "none"\ndata-chosen-by = "provider"\n'
+        'unknown-code = "allow"\n'
     )
     root = stick.authority.folder / "authority.pem"
     verify = ["verify", str(stick.folder / "train.card"), "--trust", str(root)]

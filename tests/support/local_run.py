@@ -41,6 +41,7 @@ version = 1
 roots = ["simulated"]
 coverage = "none"
 data-chosen-by = "provider"
+unknown-code = "allow"
 """
 
 
