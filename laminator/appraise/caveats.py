@@ -13,9 +13,12 @@ from laminator.card import Card
 from laminator.claims import FOUND_PARAMETERS, Claims, Isolation, Property
 
 if TYPE_CHECKING:
+    from laminator.appraise.code_rules import CodeReport
     from laminator.appraise.timestamps import VerifiedTime
 
 MAX_INHERITED = 3
+
+_FILELESS = ("exec", "ctypes", "memory", "pickle", "kernel")
 
 _LOW_COVERAGE = (
     "Measured by an attester whose code is not proven: its launch matches a reference value, but "
@@ -36,6 +39,16 @@ SENTENCES = {
     "code.imports-not-measured": "Modules that the interpreter loads before the entry script "
     "(sitecustomize, .pth files) or that the script imports, and native libraries, are not "
     "measured: the entry script's digest does not fix what ran.",
+    "code.modules-none": "Modules that the workload imported are not measured: the "
+    "entry script's digest does not fix what ran.",
+    "code.natives-listed": "Native libraries are listed as the import hook saw them: without "
+    "namespaces nothing kept the workload from loading others.",
+    "code.unknown": "{number} of {files} files of code match no reference value and no approved "
+    "digest: what they do, nobody that the verifier trusts has said.",
+    "code.fileless": "Code without a file ran: {counts}. Digests are in the log where there is a "
+    "text; what this code was is not proven.",
+    "code.processes": "{number} child process(es) were started whose own code is not measured as "
+    "the workload's is.",
     "time.declared": "The time in the card is the host's clock, declared and not proven; that the "
     "card existed at any time in the past is not proven.",
     "time.stamped": "A time-stamp proves that the card existed at {time}, not when it was made: "
@@ -90,7 +103,6 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
     claims = appraised.card.claims
     return (
         *trust_caveats(appraised.trust),
-        _caveat("code.imports-not-measured"),
         *_time(appraised),
         _caveat("runs.one-machine", number=claims.run.number),
         *_isolation(claims.isolation),
@@ -99,6 +111,25 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
         *_lineage(claims, appraised.checks),
         *_more(appraised.card),
     )
+
+
+def code_caveats(report: "CodeReport | None") -> Iterator[Caveat]:
+    """Yield what is not proven of the code that ran."""
+    if report is None:
+        yield _caveat("code.imports-not-measured")
+        return
+    if report.modules == "none":
+        yield _caveat("code.modules-none")
+    if report.natives == "listed":
+        yield _caveat("code.natives-listed")
+    unapproved = len(report.files) - len(report.of("known-good")) - len(report.of("approved"))
+    if unapproved:
+        yield _caveat("code.unknown", number=f"{unapproved:,}", files=f"{len(report.files):,}")
+    counts = [f"{report.events[event]:,} {event}" for event in _FILELESS if event in report.events]
+    if counts:
+        yield _caveat("code.fileless", counts=", ".join(counts))
+    if "process" in report.events:
+        yield _caveat("code.processes", number=f"{report.events['process']:,}")
 
 
 def _caveat(code: str, **fields: object) -> Caveat:

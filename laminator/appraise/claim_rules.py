@@ -1,12 +1,18 @@
 """Rules that claims and log have to keep whatever the policy: one function a check."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
 from laminator.card import Card
-from laminator.claims import Claims, Isolation
-from laminator.eventlog import expected_records, replay, without_code
+from laminator.claims import CODE_EVENTS, Claims, Isolation
+from laminator.eventlog import (
+    code_in_place,
+    count_code,
+    expected_records,
+    replay,
+    without_code,
+)
 
 CLOCK_TOLERANCE = 300
 """Seconds by which the attester's declared clock may be ahead of the verifier's."""
@@ -16,6 +22,7 @@ REQUIRED = (
     "log.head",
     "log.count",
     "log.claims",
+    "log.code",
     "claims.isolation",
     "claims.future",
 )
@@ -25,7 +32,12 @@ _PROTECTING = {"mount", "pid"}
 
 def check_log(card: Card, counter_attest: bytes | None) -> tuple[Check, ...]:
     """Return the checks that tie the log to the claims."""
-    return (check_log_head(card), check_log_count(card), check_log_claims(card, counter_attest))
+    return (
+        check_log_head(card),
+        check_log_count(card),
+        check_log_claims(card, counter_attest),
+        check_log_code(card),
+    )
 
 
 def check_claims(claims: Claims, nonce: bytes | None, now: dt.datetime) -> tuple[Check, ...]:
@@ -64,6 +76,27 @@ def check_log_claims(card: Card, counter_attest: bytes | None) -> Check:
         return passed("log.claims", "every record is what the claims say, in their order")
     place = next(_differences(found, expected))
     return failed("log.claims", f"record {place} is not what the claims say")
+
+
+def check_log_code(card: Card) -> Check:
+    """`log.code`: the log's records of code are as many as claimed, where code can have run."""
+    found, code = count_code(card.log), card.claims.workload.code
+    if code is None:
+        if found:
+            return failed("log.code", f"the claims hold no code, the log has {_counts(found)}")
+        return passed("log.code", "neither claims nor log hold records of code")
+    claimed = {event: number for event, number in code.counts.items() if number}
+    if found != claimed:
+        detail = f"the log has {_counts(found)}, the claims say {_counts(claimed)}"
+        return failed("log.code", detail)
+    if not code_in_place(card.log):
+        return failed("log.code", "a record of code stands before the start or after the end")
+    return passed("log.code", f"the log has the claims' {_counts(found)}, from start to end")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{counts[event]:,} {event}" for event in CODE_EVENTS if event in counts)
+    return listed or "no code"
 
 
 def _differences(found: tuple[object, ...], expected: tuple[object, ...]) -> Iterator[int]:

@@ -14,6 +14,8 @@ UNKNOWN_CODE = (REFUSE, ALLOW)
 
 FILELESS = CODE_EVENTS[len(CODE_FILES) :]
 
+UNMEASURED = "the card does not say which modules ran: its attester did not measure them"
+
 
 class CodeRules(NamedTuple):
     """What is asked of code; `unknown` of files that nothing approves.

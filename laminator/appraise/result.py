@@ -1,9 +1,12 @@
 """What a verifier says of one card."""
 
 import datetime as dt
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from laminator.appraise.check import Caveat, Check, Statement, Trust, is_obstacle
+
+if TYPE_CHECKING:
+    from laminator.appraise.code_rules import CodeReport
 
 RESULT_FORMAT = "laminator-verification-result-v1"
 
@@ -35,7 +38,8 @@ class VerificationResult(NamedTuple):
 
     `accepted` holds only where no check failed and every required check passed. `statements` is
     empty for a rejected card: nothing unverified comes out of here. `as_of` is None where no
-    time-stamp proves a time: there is one verdict then, at the verifier's own time.
+    time-stamp proves a time: there is one verdict then, at the verifier's own time. `code` is None
+    where the card does not say that its code was measured, or where evidence or claims do not hold.
     """
 
     verdict: Outcome
@@ -49,6 +53,7 @@ class VerificationResult(NamedTuple):
     statements: tuple[Statement, ...]
     caveats: tuple[Caveat, ...]
     as_of: AsOf | None = None
+    code: "CodeReport | None" = None
 
     @property
     def accepted(self) -> bool:
@@ -77,10 +82,18 @@ class VerificationResult(NamedTuple):
             "checks": [check._asdict() for check in self.checks],
             "required": list(self.required),
             "failures": list(dict.fromkeys(check.id for check in self.failures())),
+            "code": self._code_json(),
             "properties": [statement_to_json(statement) for statement in self.statements],
             "caveats": [caveat._asdict() for caveat in self.caveats],
             "ar4si": trustworthiness(self.trust, self.checks, accepted=self.accepted),
         }
+
+    def _code_json(self) -> dict[str, object] | None:
+        if self.code is None:
+            return None
+        from laminator.report.code_text import code_to_json
+
+        return code_to_json(self.code)
 
     def _as_of_json(self) -> dict[str, object]:
         found = self.as_of

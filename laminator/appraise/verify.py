@@ -1,23 +1,31 @@
 """Verifying cards: bytes in, a result out, with everything that decides it as an argument."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 from laminator.appraise.artifacts import check_artifacts
-from laminator.appraise.caveats import Appraised, caveats, inherited, unknown_endorsements
+from laminator.appraise.caveats import (
+    Appraised,
+    caveats,
+    code_caveats,
+    inherited,
+    unknown_endorsements,
+)
 from laminator.appraise.check import (
     Check,
     Statement,
     Trust,
     failed,
     missing_checks,
+    not_applicable,
     not_checked,
     passed,
     verdict_of,
 )
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
+from laminator.appraise.code_policy import UNMEASURED, CodeRules
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
@@ -34,7 +42,9 @@ from laminator.errors import MalformedError, UsageError
 
 if TYPE_CHECKING:
     from laminator.appraise.card_time import Times
+    from laminator.appraise.code_rules import CodeReport, KnownCode
     from laminator.appraise.plan_rules import PlanQuestion
+    from laminator.reference import ReferenceValues
 
 _RESTS_ON = {
     "reported": "the measured workload's own word",
@@ -49,7 +59,8 @@ class Given(TypedDict):
     `trust`: its anchors and CRLs. `now`: the aware time at which it judges. `nonce`: its own, 8
     to 64 bytes. `issued`: what it recorded of that nonce, if it issued it. `artifacts`: digests of
     files and folders that it holds, by the card's names. `plan`: the plan that the cards have to
-    follow. `other_cards`: cards that the judged one may refer to.
+    follow. `other_cards`: cards that the judged one may refer to. `references`: reference values of
+    code that it believes. `approved_code`: digests of files of code that it approves.
     """
 
     trust: TrustStore
@@ -59,6 +70,8 @@ class Given(TypedDict):
     artifacts: NotRequired[Mapping[str, Digest]]
     plan: NotRequired[bytes | None]
     other_cards: NotRequired[Sequence[bytes]]
+    references: NotRequired[Sequence["ReferenceValues"]]
+    approved_code: NotRequired[Collection[Digest]]
 
 
 class Question(NamedTuple):
@@ -82,6 +95,7 @@ class Question(NamedTuple):
     times: "Times | None" = None
     when: When = "now"
     plan: "PlanQuestion | None" = None
+    code: "KnownCode | None" = None
 
 
 def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
@@ -117,6 +131,7 @@ def verify_all(
         artifacts=given.get("artifacts", {}),
         times=_times((*judged, *known), given),
         plan=_plan((*judged, *known), policy, given),
+        code=_known_code((*judged, *known), policy, given),
     )
     then = question._replace(when="then", judged={})
     return tuple(
@@ -163,6 +178,17 @@ def _plan(cards: Sequence[Card], policy: Policy, given: Given) -> "PlanQuestion 
     runs = runs_by_plan(card.claims for card in cards)
     made = None if issued is None else issued.issued
     return PlanQuestion(own, runs, simulated="simulated" in policy.roots, issued=made)
+
+
+def _known_code(cards: Iterable[Card], policy: Policy, given: Given) -> "KnownCode | None":
+    """Return what is known of code, or None where nobody speaks of any."""
+    references, approved = given.get("references", ()), given.get("approved_code", ())
+    measured = any(card.claims.workload.code is not None for card in cards)
+    if not (measured or references or approved) and policy.code == CodeRules():
+        return None
+    from laminator.appraise.code_rules import KnownCode
+
+    return KnownCode(tuple(references), frozenset(approved))
 
 
 def _names(claims: Claims) -> tuple[str, ...]:
@@ -226,7 +252,9 @@ def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> V
     policy, claims = question.policy, appraised.card.claims
     now = int(question.setting.now.timestamp())
     found = RuleFindings(claims, appraised.trust, appraised.checks, now, evidence.launch)
-    rules = check_policy(policy, found)
+    own = [check for check in appraised.checks if check.id in (*REQUIRED, *evidence.required)]
+    code, code_checks = _appraise_code(appraised, question)
+    rules = (*check_policy(policy, found), *code_checks)
     required = tuple(dict.fromkeys((*REQUIRED, *evidence.required, *policy.require)))
     checks = (*appraised.checks, *rules)
     verdict = verdict_of(checks, required)
@@ -241,8 +269,27 @@ def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> V
         checks=(*checks, *missing_checks(checks, required)),
         required=required,
         statements=_statements(claims, appraised.trust, policy) if accepted else (),
-        caveats=(*caveats(appraised, policy), *inherited(_parents(appraised.card, question))),
+        caveats=(
+            *caveats(appraised, policy),
+            *code_caveats(code),
+            *inherited(_parents(appraised.card, question)),
+        ),
+        code=code if verdict_of(own, (*REQUIRED, *evidence.required)) == "accepted" else None,
     )
+
+
+def _appraise_code(
+    appraised: Appraised, question: Question
+) -> tuple["CodeReport | None", tuple[Check, ...]]:
+    """Say what the code that ran is, and judge it by the policy's rules."""
+    if question.code is None:
+        return None, (not_applicable("policy.unknown-code", UNMEASURED),)
+    from laminator.appraise.code_rules import check_code, report_code
+
+    card, policy, known = appraised.card, question.policy, question.code
+    launched = appraised.trust.coverage != "none"
+    report = report_code(card, policy, known, launched=launched)
+    return report, tuple(check_code(card, policy, known, report))
 
 
 def _unparsable(error: MalformedError, question: Question) -> VerificationResult:

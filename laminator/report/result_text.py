@@ -40,6 +40,7 @@ def result_text(result: VerificationResult, source: str) -> str:
             "",
             "checks (* is required)",
             *check_table(result.checks, result.required),
+            *_code(result),
             *section("what the card states", map(_statement, result.statements)),
             *caveat_section("what this result does not prove", result.caveats),
         )
@@ -85,6 +86,13 @@ def summary(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 def caveat_section(title: str, caveats: Iterable[Caveat]) -> Iterator[str]:
     """Yield what a result does not prove, below `title`; nothing where there is none."""
     return section(title, (f"{each.code}: {safe(each.text, limit=1000)}" for each in caveats))
+
+
+def _code(result: VerificationResult) -> Iterator[str]:
+    if result.code is not None:
+        from laminator.report.code_text import code_lines
+
+        yield from section("the code that ran", code_lines(result.code))
 
 
 def _both_times(result: VerificationResult) -> Iterator[tuple[str, str]]:
