@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from laminator.appraise.trust import TrustStore, load_crls, load_trust
     from laminator.appraise.verify import verify, verify_all
     from laminator.card import Card, parse_card
+    from laminator.digest import Digest, parse_digest
     from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError
+    from laminator.reference import ReferenceValues, parse_reference
 
 __all__ = [
     "AsOf",
     "Card",
     "Caveat",
     "Check",
+    "Digest",
     "IssuedNonce",
     "LaminatorError",
     "LedgerResult",
     "MachineError",
     "MalformedError",
     "Policy",
+    "ReferenceValues",
     "Statement",
     "TrustStore",
     "UsageError",
@@ -39,7 +43,9 @@ __all__ = [
     "load_trust",
     "measure_artifact",
     "parse_card",
+    "parse_digest",
     "parse_policy",
+    "parse_reference",
     "verify",
     "verify_all",
     "verify_ledger",
@@ -56,7 +62,9 @@ _MODULES = {
     "laminator.appraise.trust": ("TrustStore", "load_crls", "load_trust"),
     "laminator.appraise.verify": ("verify", "verify_all"),
     "laminator.card": ("Card", "parse_card"),
+    "laminator.digest": ("Digest", "parse_digest"),
     "laminator.errors": ("LaminatorError", "MachineError", "MalformedError", "UsageError"),
+    "laminator.reference": ("ReferenceValues", "parse_reference"),
 }
 
 

@@ -25,7 +25,7 @@ from laminator.appraise.check import (
 )
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
-from laminator.appraise.code_policy import UNMEASURED, CodeRules
+from laminator.appraise.code_policy import ALLOW, UNMEASURED, CodeRules
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
@@ -283,7 +283,8 @@ def _appraise_code(
 ) -> tuple["CodeReport | None", tuple[Check, ...]]:
     """Say what the code that ran is, and judge it by the policy's rules."""
     if question.code is None:
-        return None, (not_applicable("policy.unknown-code", UNMEASURED),)
+        asked = question.policy.code.unknown != ALLOW
+        return None, (not_applicable("policy.unknown-code", UNMEASURED),) if asked else ()
     from laminator.appraise.code_rules import check_code, report_code
 
     card, policy, known = appraised.card, question.policy, question.code

@@ -5,7 +5,7 @@ import datetime as dt
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from laminator.appraise.artifacts import measure_artifact
 from laminator.appraise.check import FAIL
@@ -14,11 +14,15 @@ from laminator.appraise.result import VerificationResult
 from laminator.appraise.trust import TSA_KINDS, TrustStore, default_store, load_crls, load_trust
 from laminator.appraise.verify import verify_all
 from laminator.cli.card_files import CardFile, read_cards
+from laminator.cli.code_options import add_code_options, read_approved, read_references
 from laminator.cli.nonce_option import METAVAR, parse_nonce
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.nonce.use import judge_with_nonce
 from laminator.reading import read_bounded
+
+if TYPE_CHECKING:
+    from laminator.reference import ReferenceValues
 
 HELP = (
     "Verify cards, or a ledger of runs, offline. Exit status 0: all accepted; 1: one is rejected "
@@ -39,6 +43,8 @@ class Request(NamedTuple):
     artifacts: Mapping[str, Digest]
     lineage: Sequence[CardFile]
     plan: bytes | None
+    references: Sequence["ReferenceValues"]
+    approved_code: frozenset[Digest]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar=METAVAR,
         help="the nonce that the card has to hold; one of `laminator nonce issue` is for one card",
     )
+    add_code_options(parser)
     _add_times(parser)
     parser.add_argument(
         "--collateral",
@@ -131,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
             artifacts=request.artifacts,
             plan=request.plan,
             other_cards=[card.data for card in request.lineage],
+            references=request.references,
+            approved_code=request.approved_code,
         ),
     )
     if args.json:
@@ -186,6 +195,11 @@ _ADVICE = {
     "policy.nonce": "give the nonce that you sent to the provider with --nonce",
     "nonce.expiry": "issue another nonce with `laminator nonce issue` and ask for a card with it",
     "nonce.use": "a nonce is for one card; issue another for each further card that you ask for",
+    "policy.unknown-code": "give the published code's reference values with --reference "
+    "(`laminator reference from-wheels --lock FILE --out FILE.ref` makes them), and approve files "
+    "that you have read with --allow-code FILE",
+    "policy.code.modified": "give the reference values of the versions that ran with --reference; "
+    "a file that differs from its own version was changed after it was published",
     "policy.data-chosen-by": "name the data's digest under [reference] data in a policy file if "
     "you chose it",
 }
@@ -202,6 +216,8 @@ def _request(args: argparse.Namespace) -> Request:
         artifacts=_artifacts(args.artifact),
         lineage=[card for path in args.lineage for card in read_cards(path)],
         plan=_plan(args.plan),
+        references=read_references(args.reference),
+        approved_code=read_approved(args.allow_code),
     )
 
 

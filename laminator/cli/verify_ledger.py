@@ -13,7 +13,7 @@ from laminator.ledger import MAX_LEDGER
 from laminator.reading import read_bounded
 from laminator.report.ledger_text import ledger_text
 
-OF_CARDS = ("cards", "artifact", "nonce", "lineage", "as_of")
+OF_CARDS = ("cards", "artifact", "nonce", "lineage", "as_of", "reference", "allow_code")
 """The verb's arguments that are about cards, and have no meaning for a ledger."""
 
 
