@@ -41,8 +41,8 @@ def take_code_rules(fields: Fields) -> CodeRules:
 def _lists(value: Value, path: str) -> CodeRules:
     fields = Fields(value, path)
     rules = CodeRules(
-        allow=fields.optional("allow", digest_set) or frozenset(),
-        forbid=fields.optional("forbid", digest_set) or frozenset(),
+        allow=fields.optional("allow", _file_digests) or frozenset(),
+        forbid=fields.optional("forbid", _file_digests) or frozenset(),
         forbid_events=frozenset(
             fields.optional("forbid-events", distinct(choice(*FILELESS))) or ()
         ),
@@ -51,3 +51,11 @@ def _lists(value: Value, path: str) -> CodeRules:
     if both := rules.allow & rules.forbid:
         raise malformed(f"{path}.forbid", "no digest that allow names too", str(min(both)))
     return rules
+
+
+def _file_digests(value: Value, path: str) -> frozenset[Digest]:
+    """Parse digests of files; a log holds no other than SHA-256, so others would never match."""
+    digests = digest_set(value, path)
+    if others := [digest for digest in digests if digest.algorithm != "sha-256"]:
+        raise malformed(path, "digests by sha-256, as a log has them", str(min(others)))
+    return digests

@@ -1,10 +1,12 @@
 """A policy in sentences, so that its author can read what it asks and what it lets through."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from laminator.appraise.code_policy import ALLOW, REFUSE, REFUSE_MEASURED
 from laminator.appraise.policy import Policy, PropertyRule, References
 from laminator.appraise.rules import DIMENSIONLESS, describe_selection
+from laminator.digest import Digest
 from laminator.report.text import safe
 
 _COVERAGE = {
@@ -22,6 +24,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         *_checks(policy),
         *_time(policy),
         *_references(policy.references),
+        *_code(policy),
         *_data(policy),
         *(_rule(rule) for rule in policy.properties),
         *(f"The artifact {name} is {digest}." for name, digest in policy.artifacts.items()),
@@ -86,11 +89,44 @@ def _references(references: References) -> Iterator[str]:
     }
     for kind, digests in references._asdict().items():
         if digests:
-            yield f"Known digests for the {kinds[kind]}: {', '.join(sorted(map(str, digests)))}."
+            yield f"Known digests for the {kinds[kind]}: {_digests(digests)}."
     if not references.launch:
         yield "No attester code is known, so coverage stays none."
-    if not references.entry:
-        yield "Any entry script is accepted."
+
+
+_UNKNOWN = {
+    REFUSE: "Every file of code is known: in a reference given with --reference, or approved. A "
+    "card that does not say which code ran is refused.",
+    REFUSE_MEASURED: "Every file of code is known: in a reference given with --reference, or "
+    "approved. A card whose attester does not measure code is accepted all the same.",
+    ALLOW: "Any code may run, known or not.",
+}
+
+
+_ANY_ENTRY = {
+    REFUSE: (),
+    REFUSE_MEASURED: ("Any entry script is accepted where the attester does not measure code.",),
+    ALLOW: ("Any entry script is accepted.",),
+}
+
+
+def _code(policy: Policy) -> Iterator[str]:
+    rules = policy.code
+    yield _UNKNOWN[rules.unknown]
+    if not policy.references.entry:
+        yield from _ANY_ENTRY[rules.unknown]
+    if rules.allow:
+        yield f"Approved files of code: {_digests(rules.allow)}."
+    if rules.forbid:
+        yield f"Forbidden code, whatever approves it: {_digests(rules.forbid)}."
+    if rules.forbid_events:
+        yield f"Code without a file may not run by {', '.join(sorted(rules.forbid_events))}."
+    elif rules.unknown != ALLOW:
+        yield "Code without a file (compiled text, foreign functions, pickles …) may run."
+
+
+def _digests(digests: Iterable[Digest]) -> str:
+    return ", ".join(sorted(map(str, digests)))
 
 
 def _data(policy: Policy) -> Iterator[str]:

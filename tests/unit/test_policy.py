@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from laminator.appraise.code_policy import CodeRules
 from laminator.appraise.explain import explain
 from laminator.appraise.policy import (
     BUILT_IN,
@@ -93,6 +94,14 @@ def test_documented_example() -> None:
         ('version = 1\nauthority = "me"', "policy.authority"),
         ('version = 1\nindependent-authorities = ["abc"]', "policy.independent-authorities"),
         ('version = 1\ndata-chosen-by = "me"', "policy.data-chosen-by"),
+        ('version = 1\nunknown-code = "warn"', "policy.unknown-code"),
+        ('version = 1\nunknown-code = "refuse-measured"', "policy.unknown-code"),
+        ("version = 1\n[code]\nknown = []", "known"),
+        ('version = 1\n[code]\nallow = ["abc"]', "policy.code.allow"),
+        (f'version = 1\n[code]\nforbid = ["sha-384:{"a" * 96}"]', "as a log has them"),
+        (f'version = 1\n[code]\nforbid = ["{A}", "{A}"]', "repetition"),
+        (f'version = 1\n[code]\nallow = ["{A}"]\nforbid = ["{A}"]', "policy.code.forbid"),
+        ('version = 1\n[code]\nforbid-events = ["source"]', "policy.code.forbid-events"),
         ("version = 1\n[reference]\nkernel = []", "kernel"),
         (f'version = 1\n[reference]\nlaunch = "{A}"', "policy.reference.launch"),
         (f'version = 1\n[reference]\nlaunch = ["{A.upper()}"]', "policy.reference.launch"),
@@ -193,7 +202,11 @@ def test_lineage_keeps_what_concerns_trust() -> None:
     assert policy.authority == "independent"
     assert (policy.nonce_required, policy.maximum_age) == (False, None)
     assert (policy.properties, policy.artifacts) == ((), {})
+    assert policy.code == CodeRules("refuse", frozenset({parse_digest(A)}))._replace(
+        forbid_events=frozenset({"pickle", "ctypes"})
+    )
     assert policy.for_lineage() == policy
+    assert policy.for_ledger().code == CodeRules("allow")
 
 
 def _sentences(text: str) -> str:
@@ -230,7 +243,15 @@ def test_explain_says_everything_asked() -> None:
         ("require = []", "a revoked key is accepted"),
         ("", "an old card is accepted like a new one"),
         ("", "so coverage stays none"),
-        ("", "Any entry script is accepted."),
+        ("", "Any entry script is accepted where the attester does not measure code."),
+        ("", "A card whose attester does not measure code is accepted all the same."),
+        ("", "Code without a file (compiled text, foreign functions, pickles …) may run."),
+        ('unknown-code = "allow"', "Any code may run, known or not."),
+        ('unknown-code = "allow"', "Any entry script is accepted."),
+        ('unknown-code = "refuse"', "does not say which code ran is refused."),
+        (f'[code]\nallow = ["{A}"]', f"Approved files of code: {A}."),
+        (f'[code]\nforbid = ["{A}"]', f"Forbidden code, whatever approves it: {A}."),
+        ('[code]\nforbid-events = ["pickle", "exec"]', "may not run by exec, pickle."),
         ("", "Every measured value is on data that is a reference value."),
         ('data-chosen-by = "provider"', "data that the provider chose"),
         ("", "A self-certified attestation key is enough."),

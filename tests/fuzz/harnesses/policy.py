@@ -21,6 +21,11 @@ authority = "independent"
 independent-authorities = ["sha-256:{d}"]
 data-chosen-by = "provider"
 judged-as-of = "token"
+unknown-code = "refuse"
+[code]
+allow = ["sha-256:{d}"]
+forbid = ["sha-256:{h}{h}"]
+forbid-events = ["pickle", "exec"]
 [reference]
 launch = ["sha-256:{d}"]
 entry = ["sha-256:{d}"]
@@ -45,6 +50,7 @@ WORDS = (
     *("version = 1", "roots", "coverage", "require", "nonce", "maximum-age", "reference"),
     *("authority", "independent-authorities", "data-chosen-by", "[[property]]", "[artifacts]"),
     *('"""', "'''", "1979-05-27", "0x", "inf", "nan", "sha-256:", "min", "max", "source"),
+    *("unknown-code", "[code]", "allow", "forbid", "forbid-events"),
 )
 
 
