@@ -21,6 +21,7 @@ NAMES = (
     "nonce",
     "plan",
     "policy",
+    "reference",
     "request",
     "scores",
     "setup",
