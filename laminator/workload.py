@@ -24,7 +24,15 @@ from laminator.cbor import Encodable, Key, Value, decode, encode
 from laminator.errors import LaminatorError, MalformedError, UsageError, shown
 from laminator.run.channel import CHANNEL_VARIABLE, LENGTH_BYTES, MAX_MESSAGE_BYTES
 
-__all__ = ["ReportRefusedError", "hyperparameters", "input", "output", "report", "seed"]
+__all__ = [
+    "ReportRefusedError",
+    "hyperparameters",
+    "input",
+    "leaves",
+    "output",
+    "report",
+    "seed",
+]
 
 _OWNER = os.getpid()
 _lock = threading.Lock()
@@ -38,6 +46,16 @@ class ReportRefusedError(LaminatorError):
 def input(name: str) -> str:  # noqa: A001 - the API's word, used as workload.input
     """Return the path of the input called `name`. Raises ReportRefusedError, UsageError."""
     return _path("input", name)
+
+
+def leaves(name: str) -> tuple[str, str] | None:
+    """Return the path of the leaves of the input called `name`, and its tree's digest as text.
+
+    None for an input that was handed over as a private copy. `laminator.data` reads through them.
+    Raises as `input` does.
+    """
+    answer = _ask({"op": "leaves", "name": name})
+    return (str(answer[0]), str(answer[1])) if isinstance(answer, tuple) else None
 
 
 def output(name: str) -> str:

@@ -81,6 +81,9 @@ SENTENCES = {
     "reference value, and whether the model had seen it is not proven.",
     "data.parameters-chosen-by-provider": "How {names} was measured, such as which column holds "
     "the labels, was chosen by the provider: no rule of the policy that it meets states these.",
+    "data.read-in-place": "{names} was read in place: only readers of laminator.data check each "
+    "chunk against what was measured, when they first read it; a script that opens the path itself "
+    "may have read other bytes.",
     "lineage.not-checked": "Cards that this one refers to were not given: {names}.",
     "lineage.not-stated": "Where this model came from is not stated: no card is named for {names}.",
     "evidence.co-location": "That the pieces of evidence come from one machine is not proven.",
@@ -190,6 +193,9 @@ def _statements(claims: Claims) -> Iterator[Caveat]:
 
 
 def _data(claims: Claims, policy: Policy) -> Iterator[Caveat]:
+    streams = sorted(name for name, item in claims.inputs.items() if item.tree is not None)
+    if streams:
+        yield _caveat("data.read-in-place", names=", ".join(streams))
     measured = [item for item in claims.properties if item.source == "measured"]
     known = policy.references.data
     names = {item.name for item in measured if chosen_by(item, claims, known) == "provider"}

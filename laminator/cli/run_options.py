@@ -51,10 +51,10 @@ def build_request(args: argparse.Namespace, task: Task) -> RunRequest:
         script=task.script,
         cwd=str(Path.cwd()),
         kind=task.kind,
-        card=_absolute(args.card or task.card),
-        inputs=pairs(args.input, "--input", _absolute),
-        outputs=pairs(args.output, "--output", _absolute),
-        cards=pairs(args.card_in, "--card-in", _absolute),
+        card=absolute(args.card or task.card),
+        inputs=pairs(args.input, "--input", absolute),
+        outputs=pairs(args.output, "--output", absolute),
+        cards=pairs(args.card_in, "--card-in", absolute),
         nonce=parse_nonce(args.nonce),
         **plan_fields(args),
         declares=pairs(args.declare, "--declare", str),
@@ -124,7 +124,8 @@ def _add_attester(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """Return `path` from the root, its links kept. Raises UsageError."""
     try:
         path.encode()
     except UnicodeEncodeError as error:

@@ -5,6 +5,8 @@ one reply of the same form, `{"ok": value}` or `{"refused": code, "message": tex
 
     {"op": "input", "name": tstr}     the path of a declared input
     {"op": "output", "name": tstr}    the path of a declared output
+    {"op": "leaves", "name": tstr}    [path of the leaves, tree] of an input that is read in place,
+                                      null for another input
     {"op": "seed"}                    the run's seed, an integer of 64 bits
     {"op": "report", "name": tstr, "value": any, "on": [* tstr], "unit": tstr / null,
      "parameters": {* tstr => any}}   a statement, in the workload's own word
@@ -22,6 +24,7 @@ for what goes wrong:
 import select
 import socket
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from laminator.cbor import Encodable, Key, Value, decode, encode
@@ -38,11 +41,15 @@ _REPORT_FIELDS = {"op", "name", "value", "on", "unit", "parameters"}
 
 
 class Names(NamedTuple):
-    """What the workload may ask for: the paths of its inputs and outputs, by name, and a seed."""
+    """What the workload may ask for: the paths of its inputs and outputs, by name, and a seed.
+
+    `leaves` has, of inputs that are read in place, the path of their leaves and their tree.
+    """
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     seed: int | None = None
+    leaves: Mapping[str, tuple[str, str]] = MappingProxyType({})
 
 
 class _Statements:
@@ -92,7 +99,7 @@ def _reply(message: Value, names: Names, statements: _Statements) -> dict[Key, E
         return {"refused": error.code, "message": error.message}
 
 
-def _answer(message: Value, names: Names, statements: _Statements) -> str | int | None:
+def _answer(message: Value, names: Names, statements: _Statements) -> Encodable:
     """Do what one message asks and return its answer. Raises MalformedError to refuse it."""
     if not isinstance(message, dict):
         raise MalformedError("channel.message", "expected a map")
@@ -101,6 +108,9 @@ def _answer(message: Value, names: Names, statements: _Statements) -> str | int 
             return _path(message, names.inputs)
         case "output":
             return _path(message, names.outputs)
+        case "leaves":
+            _path(message, names.inputs)
+            return names.leaves.get(str(message["name"]))
         case "seed":
             return _seed(message, names.seed)
         case "report":

@@ -51,6 +51,10 @@ def _check_names(request: RunRequest) -> None:
     both = sorted(request.inputs.keys() & request.outputs.keys())
     if both:
         raise UsageError("request.names", f"{both[0]} is the name of an input and of an output")
+    unknown = sorted(set(request.in_place) - request.inputs.keys())
+    if unknown or (request.in_place and request.verb != "run"):
+        message = f"{', '.join(unknown) or request.verb}: only inputs of a run are read in place"
+        raise UsageError("request.in-place", message)
     strange = sorted(request.cards.keys() - request.inputs.keys())
     if strange:
         message = f"--card-in {strange[0]}: there is no input of this name"

@@ -14,7 +14,8 @@ from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
-from laminator.run.filesystem import Filesystem, is_broad
+from laminator.run.filesystem import Filesystem, is_broad, merged
+from laminator.run.in_place import leaf_files, leaf_names
 from laminator.run.pinned import pin, pin_code
 from laminator.run.places import (
     Handed,
@@ -82,7 +83,8 @@ def plan_workload(started: StartedRun) -> Plan:
     match started.sandbox.separation:
         case "namespaces":
             plan = workload_filesystem(paths, places)
-            return replace(plan, filesystem=_pinned(plan.filesystem, paths))
+            whole = merged(_pinned(plan.filesystem, paths), leaf_files(started.inputs))
+            return replace(plan, filesystem=whole)
         case "uid":
             for folder in (started.place, started.outputs):
                 folder.chmod(0o711)
@@ -122,6 +124,7 @@ def run_workload(started: StartedRun, plan: Plan) -> Ended:
             {name: str(path) for name, path in plan.inputs.items()},
             {name: str(path) for name, path in plan.outputs.items()},
             None if started.seed is None else workload_seed(started.seed),
+            leaf_names(started.inputs, bound=started.sandbox.separation == NAMESPACES),
         )
         return _attend(process, ours, names)
 

@@ -39,7 +39,10 @@ _MAX_LINKS = 40
 
 
 class Handed(NamedTuple):
-    """A path as given, absolute but with its links, and the private copy bound there."""
+    """A path as given, absolute but with its links, and the private copy bound there.
+
+    Both are the same for what is read in place.
+    """
 
     given: Path
     private: Path
@@ -141,7 +144,8 @@ def plain_places(request: Request, places_root: Path, *, owner: int | None = Non
         if owner is not None:
             os.chown(folder, owner, owner)
     handed = (request.script, *request.inputs.values())
-    for folder in {places_root, *(one.private.parent for one in handed)}:
+    copies = (one for one in handed if one.private != one.given)
+    for folder in {places_root, *(one.private.parent for one in copies)}:
         if owner is not None:
             folder.chmod(0o711)
     return Plan(

@@ -28,6 +28,7 @@ class RunRequest(NamedTuple):
     `label` names one of the TPM's attestation keys of that kind (`laminator.enroll.ak_label`);
     `plan_token` is a time-stamp over the plan, `tsa_anchors` (kind and DER) and `tsa_crls` are what
     it is verified against; `seed` is the rule that the caller asks for (`laminator.seed`);
+    `in_place` names the inputs that are read where they lie, and not copied;
     `environment` holds the values that the caller passes on; `ticket` is the caller's own mark,
     by which it finds this run in the list of runs; `options` belong to the verb.
     """
@@ -39,6 +40,7 @@ class RunRequest(NamedTuple):
     kind: str
     card: str
     inputs: Mapping[str, str] = {}
+    in_place: tuple[str, ...] = ()
     outputs: Mapping[str, str] = {}
     cards: Mapping[str, str] = {}
     nonce: bytes | None = None
@@ -135,6 +137,7 @@ _FIELDS: dict[str, Callable[[Value, str], object]] = {
     "kind": choice(*KINDS),
     "card": _path,
     "inputs": _map(name, _path),
+    "in_place": array(name, most=MAX_ENTRIES),
     "outputs": _map(name, _path),
     "cards": _map(name, _path),
     "nonce": _optional(octets(MIN_NONCE_BYTES, MAX_NONCE_BYTES)),

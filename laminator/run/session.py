@@ -49,6 +49,7 @@ from laminator.run.check_request import check_request
 from laminator.run.code import MeasuredCode, measure_code
 from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
 from laminator.run.failure import sign_failure, write_failure
+from laminator.run.in_place import InPlace, measure_in_place
 from laminator.run.log import RunLog
 from laminator.run.outcome import ENDINGS, outcome_of
 from laminator.run.planned import Planned, read_planned
@@ -69,11 +70,15 @@ _CARD_MODE, _PRIVATE_MODE = 0o644, 0o600
 
 
 class Input(NamedTuple):
-    """A measured input: where the caller said it is, and the private copy that is handed over."""
+    """A measured input: where the caller said it is, and the private copy that is handed over.
+
+    One that is read in place has no copy: `copy` is `given` then.
+    """
 
     given: Path
     copy: Path
     artifact: Artifact
+    in_place: InPlace | None = None
 
 
 class Opened(NamedTuple):
@@ -301,6 +306,11 @@ def _measure_inputs(request: RunRequest, place: Path, types: Mapping[str, str]) 
     folder.mkdir()
     inputs = {}
     for number, (name, path) in enumerate(sorted(request.inputs.items())):
+        if name in request.in_place:
+            leaves = folder / f"{number}.leaves"
+            artifact, kept = measure_in_place(Path(path), types[name], leaves)
+            inputs[name] = Input(Path(path), Path(path), artifact, kept)
+            continue
         copy = copy_measured(Path(path), folder / str(number))
         artifact = Artifact(
             types[name], copy.measured.digest, copy.measured.size, copy.measured.files
@@ -311,7 +321,8 @@ def _measure_inputs(request: RunRequest, place: Path, types: Mapping[str, str]) 
 
 def _place_size(request: RunRequest) -> int:
     """Return how many bytes the private copies of the inputs take, as far as can be seen."""
-    return sum(_size(Path(path)) for path in request.inputs.values())
+    copied = request.inputs.keys() - set(request.in_place)
+    return sum(_size(Path(request.inputs[name])) for name in copied)
 
 
 def _size(path: Path) -> int:

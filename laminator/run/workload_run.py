@@ -1,5 +1,6 @@
 """`laminator run` inside the attester: the provider's program, measured from start to card."""
 
+from laminator.run.in_place import check_unchanged
 from laminator.run.launch import collect_outputs, plan_workload, run_workload
 from laminator.run.outcome import Outcome, WorkloadFailedError, card_written
 from laminator.run.progress import tell
@@ -16,6 +17,7 @@ def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
         ended = run_workload(started, plan)
         if ended.status.code != 0:
             raise WorkloadFailedError(ended.status.code)
+        check_unchanged(started.inputs)
         tell(f"measuring {len(plan.collected)} outputs")
         outputs = collect_outputs(plan)
         sealed = finish_run(started, ended.reports, outputs)

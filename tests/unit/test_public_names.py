@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import laminator
-from laminator import workload
+from laminator import data, workload
 from laminator.appraise.claim_rules import REQUIRED
 from laminator.appraise.tpm_evidence import REQUIRED as REQUIRED_OF_TPM
 
@@ -34,7 +34,11 @@ def test_public_names_are_the_pages(tool: dict[str, Any]) -> None:
 
 
 def test_the_page_holds_every_name_that_a_module_offers() -> None:
-    for module, title in ((laminator, "laminator"), (workload, "laminator.workload")):
+    for module, title in (
+        (laminator, "laminator"),
+        (data, "laminator.data"),
+        (workload, "laminator.workload"),
+    ):
         names = {re.split(r"[:(.]", line)[0] for line in _section(f"python: {title}")}
         assert names == set(module.__all__)
 
