@@ -5,18 +5,18 @@ was published there. Only names of the log are looked up, so that no index is ma
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Literal, NamedTuple
 
 from laminator.claims import CODE_FILES, Workload
 from laminator.eventlog import Record
-from laminator.reference import ReferencePackage, ReferenceValues
+from laminator.reference import DIGEST_SIZE, ReferencePackage, ReferenceValues
 
 ENTRY, INTERPRETER = "entry", "interpreter"
 
 Status = Literal["known-good", "approved", "unknown", "modified", "forbidden"]
-_Found = list[tuple[int, bytes]]
+_Key = tuple[str, bytes]
 
 
 class CodeFile(NamedTuple):
@@ -49,6 +49,16 @@ class Known(NamedTuple):
     launched: bool
 
 
+class _Found(NamedTuple):
+    """Places of packages: `same` of those that have a file, `others` by names of other bytes.
+
+    Of several packages that have a file, the one is named that has most of the files.
+    """
+
+    same: Mapping[_Key, int]
+    others: Mapping[str, tuple[int, bytes]]
+
+
 def packages_of(references: Iterable[ReferenceValues]) -> tuple[ReferencePackage, ...]:
     """Return all packages of `references`, in their order."""
     return tuple(package for values in references for package in values.packages)
@@ -59,72 +69,71 @@ def classify(workload: Workload, records: Iterable[Record], known: Known) -> tup
 
     A file is one name with one digest, however often it was loaded.
     """
-    files: dict[tuple[str, bytes], str] = {}
     entry, interpreter = workload.entry, workload.interpreter
-    files[f"script/{entry.label}", entry.digest.value] = ENTRY
-    files[f"interpreter/{interpreter.label}", interpreter.digest.value] = INTERPRETER
-    for record in records:
-        if record.event in CODE_FILES:
-            files.setdefault((record.name, record.digest), record.event)
-    found = _look_up({name for name, _ in files}, known.packages)
-    binaries = _interpreters(known.packages)
-    ranks = _ranks(files, found)
+    files: dict[_Key, str] = {
+        (f"script/{entry.label}", entry.digest.value): ENTRY,
+        (f"interpreter/{interpreter.label}", interpreter.digest.value): INTERPRETER,
+    }
+    for event, name, digest in records:
+        if event in CODE_FILES:
+            files.setdefault((name, digest), event)
+    found = _look_up(files, known.packages)
     return tuple(
-        _answer(
-            CodeFile(event, name, digest, "unknown"),
-            binaries.get(digest, ()) if event == INTERPRETER else found.get(name, ()),
-            known,
-            ranks,
-        )
-        for (name, digest), event in files.items()
+        CodeFile(event, *key, "known-good", known.packages[found.same[key]])
+        if key in found.same and key[1] not in known.forbidden
+        else _unpublished(CodeFile(event, *key, "unknown"), found, known)
+        for key, event in files.items()
     )
 
 
-def _look_up(names: Collection[str], packages: Sequence[ReferencePackage]) -> Mapping[str, _Found]:
-    """Return for each of `names` that a package has, (package's place, digest there)."""
-    found: dict[str, _Found] = {}
-    for number, package in enumerate(packages):
-        paths = package.paths
+def _look_up(files: Mapping[_Key, str], packages: Sequence[ReferencePackage]) -> _Found:
+    """Find the packages that have the names of `files`, with the same bytes and with others."""
+    names = {name for name, _ in files}
+    same: dict[_Key, int] = {}
+    shared: dict[_Key, list[int]] = {}
+    others: dict[str, list[tuple[int, bytes]]] = {}
+    ranks = [0] * len(packages)
+    for number, (*_, paths, digests) in enumerate(packages):
         for place in compress(range(len(paths)), map(names.__contains__, paths)):
-            found.setdefault(paths[place], []).append((number, package.digest(place)))
-    return found
+            key = paths[place], digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)]
+            if key not in files:
+                others.setdefault(key[0], []).append((number, key[1]))
+                continue
+            ranks[number] += 1
+            first = same.setdefault(key, number)
+            if first != number:
+                shared.setdefault(key, [first]).append(number)
+    if len(names) < len(files):  # a name with several digests, of which one may be published
+        for (name, digest), number in same.items():
+            others.setdefault(name, []).append((number, digest))
+    same.update(_interpreters(files, packages))
+    same.update((key, max(each, key=ranks.__getitem__)) for key, each in shared.items())
+    best = {name: max(each, key=lambda one: ranks[one[0]]) for name, each in others.items()}
+    return _Found(same, best)
 
 
-def _interpreters(packages: Sequence[ReferencePackage]) -> Mapping[bytes, _Found]:
-    """Return the interpreters' binaries by digest: claims name one by its version, not its path."""
-    found: dict[bytes, _Found] = {}
+def _interpreters(
+    files: Mapping[_Key, str], packages: Sequence[ReferencePackage]
+) -> Iterator[tuple[_Key, int]]:
+    """Yield the packages that have an interpreter's binary: claims name its version, not a path."""
+    wanted = {key[1]: key for key, event in files.items() if event == INTERPRETER}
     for number, package in enumerate(packages):
         first = bisect_left(package.paths, "interpreter/")
         # "0" is the character after "/".
         for place in range(first, bisect_left(package.paths, "interpreter0")):
-            digest = package.digest(place)
-            found.setdefault(digest, []).append((number, digest))
-    return found
+            if package.digest(place) in wanted:
+                yield wanted[package.digest(place)], number
 
 
-def _ranks(files: Iterable[tuple[str, bytes]], found: Mapping[str, _Found]) -> Mapping[int, int]:
-    """Return how many of `files` each package has, so that of several versions one is named."""
-    ranks: dict[int, int] = {}
-    for name, digest in files:
-        for number, expected in found.get(name, ()):
-            if expected == digest:
-                ranks[number] = ranks.get(number, 0) + 1
-    return ranks
-
-
-def _answer(
-    file: CodeFile, found: Iterable[tuple[int, bytes]], known: Known, ranks: Mapping[int, int]
-) -> CodeFile:
+def _unpublished(file: CodeFile, found: _Found, known: Known) -> CodeFile:
+    """Say what a file is that no package has, or that the policy forbids."""
     if file.digest in known.forbidden:
         return file._replace(status="forbidden", why="the policy forbids this digest")
-    same = [number for number, expected in found if expected == file.digest]
-    if same:
-        best = max(same, key=lambda number: ranks.get(number, 0))
-        return file._replace(status="known-good", package=known.packages[best])
     if file.event == "bootstrap" and known.launched:
         return file._replace(status="known-good", why="by the attester's launch reference")
     if file.digest in known.approved:
         return file._replace(status="approved", why="its digest is approved")
-    for number, expected in sorted(found, key=lambda each: -ranks.get(each[0], 0)):
+    if file.name in found.others:
+        number, expected = found.others[file.name]
         return file._replace(status="modified", package=known.packages[number], expected=expected)
     return file

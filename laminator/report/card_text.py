@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from laminator.card import Card
 from laminator.claims import Artifact, Claims, Commitment, Property
+from laminator.eventlog import Record, code_records, without_code
 from laminator.report.text import ELLIPSIS, quoted, safe, safe_message, word
 from laminator.report.value import value_text
 
@@ -24,7 +25,8 @@ def card_text(card: Card) -> str:
             *_rows("outputs", _artifacts(claims.outputs)),
             *_rows("builds on cards", ((n, i.hex()) for n, i in (claims.cards or {}).items())),
             *_rows("properties", map(_property, claims.properties)),
-            *_rows("log", ((each.event, _record(each.name, each.digest)) for each in card.log)),
+            *_rows("log", map(_record, without_code(card.log))),
+            *_rows("code that ran", map(_record, code_records(card.log))),
         )
     )
 
@@ -76,6 +78,10 @@ def _code(claims: Claims) -> Iterator[tuple[str, str]]:
     workload = claims.workload
     yield "entry", f"{quoted(workload.entry.label)} {workload.entry.digest}"
     yield "interpreter", f"{quoted(workload.interpreter.label)} {workload.interpreter.digest}"
+    if workload.code is not None:
+        counts = ", ".join(f"{number:,} {event}" for event, number in workload.code.counts.items())
+        methods = f"modules: {workload.code.modules}, natives: {workload.code.natives}"
+        yield "measured", f"{methods}, records: {counts or 'none'}"
     yield "distributions", f"{workload.distributions.number}, {workload.distributions.digest}"
     yield "arguments", " ".join(map(_commitment, workload.arguments)) or "none"
     for name, value in workload.environment.items():
@@ -98,5 +104,5 @@ def _property(item: Property) -> tuple[str, str]:
     return f"{item.name}{about}", f"[{item.source} by {word(item.measurer)}] {value}{parameters}"
 
 
-def _record(name: str, digest: bytes) -> str:
-    return f"{digest.hex()} {safe(name)}".rstrip()
+def _record(record: Record) -> tuple[str, str]:
+    return record.event, f"{record.digest.hex()} {safe(record.name)}".rstrip()

@@ -10,6 +10,11 @@ from laminator.evidence.tpm_format import TPM_MEDIA_TYPE
 CDDL = Path(__file__).parents[2] / "docs" / "card.cddl"
 
 
+def fits(data: bytes, rule: str) -> None:
+    """Raise pycddl.ValidationError where `data` is not what the CDDL's `rule` says."""
+    pycddl.Schema(f"start = {rule}\n{CDDL.read_text()}").validate_cbor(data)
+
+
 def fitting_card(data: bytes) -> Card:
     """Return the parsed card. Raises pycddl.ValidationError where it does not fit the CDDL."""
     rules = CDDL.read_text()

@@ -28,6 +28,7 @@ from laminator.claims import CodeSummary
 from laminator.digest import Digest, sha256
 from laminator.eventlog import Record
 from laminator.reference import ReferenceValues
+from laminator.report.card_text import card_text
 from laminator.report.code_text import MAX_FILES, MAX_PACKAGES, code_lines
 from laminator.report.result_text import result_text
 
@@ -225,3 +226,14 @@ def test_a_list_of_failures_is_cut() -> None:
     detail = judge(ran(*records)).failures()[0].detail
     assert detail.startswith("11 of 11 files unknown: ")
     assert detail.endswith("; and 8 more")
+
+
+def test_an_unverified_card_shows_its_code_apart_from_its_log() -> None:
+    records = [file(f"site/{n:04}.py", b"") for n in range(300)]
+    text = card_text(forge.card(ran(*records)))
+    assert "modules: import-hook, natives: enforced, records: 300 source" in text
+    log, code = text.split("\nlog\n")[1].split("\ncode that ran\n")
+    assert "site/" not in log
+    assert "output" in log
+    assert code.endswith("and 100 more; --json shows all")
+    assert "code that ran" not in card_text(forge.card(world()))

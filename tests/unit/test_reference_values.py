@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import cddl
+import pycddl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +90,14 @@ def test_a_packages_digests_go_with_its_paths() -> None:
     assert found == package()
     for place, path in enumerate(found.paths):
         assert found.digest(place) == sha256(path.encode()).value
+
+
+def test_what_is_encoded_fits_its_cddl() -> None:
+    """And what it does not have to hold is not part of the CDDL: the order, and what names are."""
+    for values in (ReferenceValues("", ()), ReferenceValues("x", (package(),))):
+        cddl.fits(encode_reference(values), "reference")
+    with pytest.raises(pycddl.ValidationError):
+        cddl.fits(encoded(document(kind="egg")), "reference")
 
 
 def test_no_package_and_no_file_are_values() -> None:
