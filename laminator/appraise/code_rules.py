@@ -11,7 +11,7 @@ from laminator.card import Card
 from laminator.claims import CODE_FILES
 from laminator.digest import Digest
 from laminator.eventlog import NOTHING, code_records, count_code
-from laminator.reference import ReferenceValues
+from laminator.reference import ReferencePackage, ReferenceValues
 from laminator.report.text import safe
 
 _SHOWN = 3
@@ -101,7 +101,12 @@ def check_modified(report: CodeReport | None) -> Check:
     if report is None:
         return not_applicable(id_, UNMEASURED)
     if modified := report.of("modified"):
-        listed = _listed(map(_difference, modified))
+        listed = _listed(
+            f"{safe(file.name)} of {title(file.package)}: expected sha-256:{file.expected.hex()}, "
+            f"found sha-256:{file.digest.hex()}"
+            for file in modified
+            if file.package is not None and file.expected is not None
+        )
         return failed(id_, f"{_number(modified, report)} modified: {listed}")
     return passed(id_, "no file differs from the reference values for its name")
 
@@ -139,6 +144,11 @@ def check_events(policy: Policy, report: CodeReport | None) -> Check:
     return passed(id_, f"the log has no event of {asked}")
 
 
+def title(package: ReferencePackage) -> str:
+    """Return a package's name and version, fit for a terminal."""
+    return safe(f"{package.name} {package.version}".rstrip())
+
+
 def _values(digests: Iterable[Digest]) -> frozenset[bytes]:
     return frozenset(digest.value for digest in digests if digest.algorithm == "sha-256")
 
@@ -155,11 +165,3 @@ def _listed(items: Iterable[str]) -> str:
 
 def _shown(file: CodeFile) -> str:
     return f"{safe(file.name)} sha-256:{file.digest.hex()}"
-
-
-def _difference(file: CodeFile) -> str:
-    package, expected = file.package, file.expected
-    if package is None or expected is None:
-        return _shown(file)
-    title = safe(f"{package.name} {package.version}".rstrip())
-    return f"{safe(file.name)} of {title}: expected {expected.hex()}, found {file.digest.hex()}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from laminator.appraise.code_index import CodeFile, Status
-from laminator.appraise.code_rules import CodeReport
+from laminator.appraise.code_rules import CodeReport, title
 from laminator.reference import ReferencePackage
 from laminator.report.text import safe
 
@@ -62,8 +62,7 @@ def _counted(report: CodeReport) -> Counted:
 
 def _package_lines(counted: Counted) -> Iterator[str]:
     for package, good, modified in counted[:MAX_PACKAGES]:
-        title = safe(f"{package.name} {package.version}".rstrip())
-        yield f"{title} ({package.kind}): {good:,} of {good + modified:,} files"
+        yield f"{title(package)} ({package.kind}): {good:,} of {good + modified:,} files"
     if len(counted) > MAX_PACKAGES:
         yield f"and {len(counted) - MAX_PACKAGES:,} more packages; --json lists all"
 
@@ -82,8 +81,7 @@ def _name(file: CodeFile) -> str:
 def _expected(file: CodeFile) -> str:
     if file.package is None or file.expected is None:
         return ""
-    title = safe(f"{file.package.name} {file.package.version}".rstrip())
-    return f", {title} has sha-256:{file.expected.hex()}"
+    return f", {title(file.package)} has sha-256:{file.expected.hex()}"
 
 
 def _file(file: CodeFile) -> dict[str, object]:

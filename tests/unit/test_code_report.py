@@ -189,6 +189,8 @@ def test_caveats(code: CodeSummary | None, records: tuple[Record, ...], expected
     result = judge(made, ALLOWING, **given)
     assert result.accepted
     assert codes(result) == expected
+    unmeasured = code is not None and code.modules == "none"
+    assert ("modules: not measured" in lines_of(result)) == unmeasured
 
 
 def test_caveats_name_the_numbers() -> None:
