@@ -1,14 +1,16 @@
 """`laminator run --stream`: an input read in place, checked chunk by chunk as it is read."""
 
 import hashlib
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from local_run import Attester, Workshop
+from local_run import PYTHON, Attester, Workshop
 
 from laminator.measure.tree import LEAF_BYTES, measure_tree
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SHARDS = {f"part-{number}": LEAF_BYTES + 1000 * number for number in range(3)}
 OPTIONS = ("--stream=train=shards", "--output=model=model.bin")
 WHOLE = """
@@ -155,3 +157,19 @@ def test_what_cannot_be_read_in_place(shop: Workshop, options: tuple[str, ...], 
     assert ran.status in (2, 125)
     assert words in ran.stderr
     assert not shop.has_card
+
+
+def test_the_example_streams_parquet_with_two_workers(shop: Workshop) -> None:
+    make = [PYTHON, str(EXAMPLES / "make_stream.py"), "--mib=4", "--shard-mib=2"]
+    for folder in ("parquet", "again"):
+        subprocess.run([*make, str(shop.folder / folder)], check=True)
+    assert measure_tree(shop.folder / "parquet").tree == measure_tree(shop.folder / "again").tree
+    script = (EXAMPLES / "train_stream.py").read_text()
+    options = ("--stream=train=parquet", "--output=model=stream.safetensors")
+    ran = shop.run(script, *options, arguments=["--epochs=2"])
+    assert ran.status == 0, ran.stderr
+    losses = [item.value for item in shop.card().claims.properties if item.name == "loss"]
+    assert len(losses) == 2
+    assert isinstance(losses[1], float)
+    assert losses[1] < 0.5
+    assert (shop.folder / "stream.safetensors").stat().st_size > 64
