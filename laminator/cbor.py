@@ -71,7 +71,9 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
         value = _frozen(cbor2.loads(data))
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
         raise MalformedError("cbor.syntax", "not CBOR") from error
-    if encode(value) != data:
+    again = bytearray()
+    _append(again, value, 0)
+    if again != data:
         raise MalformedError("cbor.deterministic", "not the deterministic encoding")
     return value
 

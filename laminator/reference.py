@@ -16,7 +16,7 @@ from laminator import cbor
 from laminator.cbor import Value
 from laminator.digest import Digest
 from laminator.errors import MalformedError
-from laminator.fields import MAX_TEXT, Fields, array, choice, digest, malformed, octets
+from laminator.fields import Fields, array, choice, digest, malformed, octets
 
 REFERENCE_PROFILE = "tag:laminator,2026:reference-v1"
 REFERENCE_SUFFIX = ".ref"
@@ -159,9 +159,6 @@ def _paths(value: Value, path: str) -> tuple[str, ...]:
     paths = tuple(value.split("\n")) if value else ()
     if not _ascending(paths):
         raise MalformedError("reference.paths", "names unsorted, or one twice", path=path)
-    if paths and max(map(len, paths)) > MAX_TEXT:
-        message = f"a name of more than {MAX_TEXT} characters"
-        raise MalformedError("reference.paths", message, path=path)
     if _labelled(paths) != len(paths):
         message = f"expected LABEL/relative/path, LABEL one of {', '.join(CODE_LABELS)}"
         raise MalformedError("reference.paths", message, path=path)

@@ -5,18 +5,18 @@ was published there. Only names of the log are looked up, so that no index is ma
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Literal, NamedTuple
 
 from laminator.claims import CODE_FILES, Workload
 from laminator.eventlog import Record
-from laminator.reference import DIGEST_SIZE, ReferencePackage, ReferenceValues
+from laminator.reference import DIGEST_SIZE as _SIZE
+from laminator.reference import ReferencePackage, ReferenceValues
 
 ENTRY, INTERPRETER = "entry", "interpreter"
 
 Status = Literal["known-good", "approved", "unknown", "modified", "forbidden"]
-_Key = tuple[str, bytes]
 
 
 class CodeFile(NamedTuple):
@@ -49,14 +49,22 @@ class Known(NamedTuple):
     launched: bool
 
 
+class _Names(NamedTuple):
+    """A log's files by name: `first` as first loaded, `again` what came later with other bytes."""
+
+    first: dict[str, Record]
+    again: tuple[Record, ...]
+
+
 class _Found(NamedTuple):
-    """Places of packages: `same` of those that have a file, `others` by names of other bytes.
+    """Places of packages: `same` of those that have a name's first bytes, `others` of all others.
 
     Of several packages that have a file, the one is named that has most of the files.
     """
 
-    same: Mapping[_Key, int]
-    others: Mapping[str, tuple[int, bytes]]
+    same: Mapping[str, int]
+    others: Mapping[str, Sequence[tuple[int, bytes]]]
+    ranks: Sequence[int]
 
 
 def packages_of(references: Iterable[ReferenceValues]) -> tuple[ReferencePackage, ...]:
@@ -69,71 +77,87 @@ def classify(workload: Workload, records: Iterable[Record], known: Known) -> tup
 
     A file is one name with one digest, however often it was loaded.
     """
-    entry, interpreter = workload.entry, workload.interpreter
-    files: dict[_Key, str] = {
-        (f"script/{entry.label}", entry.digest.value): ENTRY,
-        (f"interpreter/{interpreter.label}", interpreter.digest.value): INTERPRETER,
-    }
-    for event, name, digest in records:
-        if event in CODE_FILES:
-            files.setdefault((name, digest), event)
-    found = _look_up(files, known.packages)
-    return tuple(
-        CodeFile(event, *key, "known-good", known.packages[found.same[key]])
-        if key in found.same and key[1] not in known.forbidden
-        else _unpublished(CodeFile(event, *key, "unknown"), found, known)
-        for key, event in files.items()
+    own = (
+        Record(ENTRY, f"script/{workload.entry.label}", workload.entry.digest.value),
+        _interpreter(workload, known.packages),
+    )
+    names = _by_name((*own, *(each for each in records if each.event in CODE_FILES)))
+    found = _look_up(names, known.packages)
+    known_good = [
+        CodeFile(event, name, digest, "known-good", known.packages[found.same[name]])
+        if name in found.same and digest not in known.forbidden
+        else _unpublished(CodeFile(event, name, digest, "unknown"), found, known)
+        for event, name, digest in names.first.values()
+    ]
+    return tuple(known_good) + tuple(
+        _unpublished(CodeFile(*record, "unknown"), found, known) for record in names.again
     )
 
 
-def _look_up(files: Mapping[_Key, str], packages: Sequence[ReferencePackage]) -> _Found:
-    """Find the packages that have the names of `files`, with the same bytes and with others."""
-    names = {name for name, _ in files}
-    same: dict[_Key, int] = {}
-    shared: dict[_Key, list[int]] = {}
+def _by_name(records: Iterable[Record]) -> _Names:
+    first: dict[str, Record] = {}
+    again: dict[tuple[str, bytes], Record] = {}
+    for record in records:
+        before = first.setdefault(record.name, record)
+        if before is not record and before.digest != record.digest:
+            again.setdefault(record[1:], record)
+    return _Names(first, tuple(again.values()))
+
+
+def _look_up(names: _Names, packages: Sequence[ReferencePackage]) -> _Found:
+    """Find the packages that have the files of `names`, or their names with other bytes.
+
+    The loop over the files that packages have decides how long a large log takes.
+    """
+    wanted = {name: record.digest for name, record in names.first.items()}
+    again = {record.name for record in names.again}
+    same: dict[str, int] = {}
+    shared: dict[str, list[int]] = {}
     others: dict[str, list[tuple[int, bytes]]] = {}
     ranks = [0] * len(packages)
     for number, (*_, paths, digests) in enumerate(packages):
-        for place in compress(range(len(paths)), map(names.__contains__, paths)):
-            key = paths[place], digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)]
-            if key not in files:
-                others.setdefault(key[0], []).append((number, key[1]))
-                continue
-            ranks[number] += 1
-            first = same.setdefault(key, number)
-            if first != number:
-                shared.setdefault(key, [first]).append(number)
-    if len(names) < len(files):  # a name with several digests, of which one may be published
-        for (name, digest), number in same.items():
-            others.setdefault(name, []).append((number, digest))
-    same.update(_interpreters(files, packages))
-    same.update((key, max(each, key=ranks.__getitem__)) for key, each in shared.items())
-    best = {name: max(each, key=lambda one: ranks[one[0]]) for name, each in others.items()}
-    return _Found(same, best)
+        for place in compress(range(len(paths)), map(wanted.__contains__, paths)):
+            path = paths[place]
+            if digests.startswith(wanted[path], _SIZE * place):
+                ranks[number] += 1
+                if same.setdefault(path, number) != number:
+                    shared.setdefault(path, [same[path]]).append(number)
+                if path not in again:
+                    continue
+            digest = digests[_SIZE * place : _SIZE * (place + 1)]
+            others.setdefault(path, []).append((number, digest))
+    same.update((path, max(each, key=ranks.__getitem__)) for path, each in shared.items())
+    return _Found(same, others, ranks)
 
 
-def _interpreters(
-    files: Mapping[_Key, str], packages: Sequence[ReferencePackage]
-) -> Iterator[tuple[_Key, int]]:
-    """Yield the packages that have an interpreter's binary: claims name its version, not a path."""
-    wanted = {key[1]: key for key, event in files.items() if event == INTERPRETER}
-    for number, package in enumerate(packages):
+def _interpreter(workload: Workload, packages: Sequence[ReferencePackage]) -> Record:
+    """Return the interpreter by the name that a package has for its bytes, if one has.
+
+    Claims name it by its file's name or its version, which says less than its digest.
+    """
+    label, digest = workload.interpreter.label, workload.interpreter.digest.value
+    name = f"interpreter/{label}"
+    for package in packages:
         first = bisect_left(package.paths, "interpreter/")
         # "0" is the character after "/".
         for place in range(first, bisect_left(package.paths, "interpreter0")):
-            if package.digest(place) in wanted:
-                yield wanted[package.digest(place)], number
+            if package.digest(place) == digest:
+                return Record(INTERPRETER, package.paths[place], digest)
+    return Record(INTERPRETER, name, digest)
 
 
 def _unpublished(file: CodeFile, found: _Found, known: Known) -> CodeFile:
-    """Say what a file is that no package has, or that the policy forbids."""
+    """Say what a file is that the policy forbids, or whose first bytes no package has."""
     if file.digest in known.forbidden:
         return file._replace(status="forbidden", why="the policy forbids this digest")
+    there = sorted(found.others.get(file.name, ()), key=lambda each: -found.ranks[each[0]])
+    for number, expected in there:
+        if expected == file.digest:
+            return file._replace(status="known-good", package=known.packages[number])
     if file.event == "bootstrap" and known.launched:
         return file._replace(status="known-good", why="by the attester's launch reference")
     if file.digest in known.approved:
         return file._replace(status="approved", why="its digest is approved")
-    if file.name in found.others:
-        number, expected = found.others[file.name]
+    for number, expected in there[:1]:
         return file._replace(status="modified", package=known.packages[number], expected=expected)
     return file
