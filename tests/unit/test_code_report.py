@@ -155,6 +155,23 @@ def test_of_several_versions_the_one_is_named_that_ran() -> None:
         assert named == {expected}
 
 
+def test_a_name_with_two_published_digests() -> None:
+    """As two versions have it, one after the other."""
+    old, new = (file("site/t/a.py", content) for content in (b"1", b"2"))
+    other = Record("source", "site/t/a.py", bytes(32))
+    versions = (package("t", "1", (old,)), package("t", "2", (new,)))
+    for records in ((old, new, other), (new, old, other), (other, old, new)):
+        result = known(*records, *records, references=[ReferenceValues("", versions)])
+        assert result.code is not None
+        files = result.code.files[2:]
+        assert {each.digest: each.status for each in files} == {
+            old.digest: "known-good",
+            new.digest: "known-good",
+            other.digest: "modified",
+        }
+        assert len(files) == 3
+
+
 def test_a_file_loaded_in_two_ways_is_one_file() -> None:
     workload = ran(*RECORDS).claims.workload
     twice = (TORCH, TORCH._replace(event="data"), TORCH)
