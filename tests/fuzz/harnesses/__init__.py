@@ -16,6 +16,7 @@ NAMES = (
     "endorsements",
     "environment",
     "exchange",
+    "leaves",
     "ledger",
     "log",
     "nonce",
