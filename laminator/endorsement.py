@@ -14,7 +14,6 @@ from laminator.fields import Fields, array, choice, digest, malformed, name, oct
 
 ENDORSEMENT_PROFILE = "tag:laminator,2026:endorsement-v1"
 REVOCATIONS_PROFILE = "tag:laminator,2026:endorsement-revocations-v1"
-ENDORSEMENT_MEDIA_TYPE = "application/vnd.laminator.endorsement+cose"
 ENDORSEMENT_TYPE = "application/vnd.laminator.endorsement+cbor"
 REVOCATIONS_TYPE = "application/vnd.laminator.endorsement-revocations+cbor"
 REFERENCE_TYPE = "application/vnd.laminator.reference+cbor"

@@ -11,28 +11,33 @@ from laminator.card import Card, ConceptualMessage
 TIMESTAMP_MEDIA_TYPE = "application/timestamp-reply"
 PLAN_MEDIA_TYPE = "application/vnd.laminator.plan+toml"
 PLAN_TIMESTAMP_MEDIA_TYPE = "application/vnd.laminator.plan-timestamp-reply"
+ENDORSEMENT_MEDIA_TYPE = "application/vnd.laminator.endorsement+cose"
 
 
 class Endorsements(NamedTuple):
     """A card's endorsements by kind, unverified: the values, and how many are of other kinds.
 
-    `timestamps` are RFC 3161 responses over the card, `plan_timestamps` over the plan.
+    `timestamps` are RFC 3161 responses over the card, `plan_timestamps` over the plan, `measurers`
+    are signed endorsements of measurers, or lists of those withdrawn.
     """
 
     timestamps: tuple[bytes, ...]
     plans: tuple[bytes, ...]
     plan_timestamps: tuple[bytes, ...]
     others: int
+    measurers: tuple[bytes, ...] = ()
 
 
 def endorsements_of(card: Card) -> Endorsements:
     """Return what is carried beside the claims of `card`."""
-    known = (TIMESTAMP_MEDIA_TYPE, PLAN_MEDIA_TYPE, PLAN_TIMESTAMP_MEDIA_TYPE)
+    plans = (PLAN_MEDIA_TYPE, PLAN_TIMESTAMP_MEDIA_TYPE)
+    known = (TIMESTAMP_MEDIA_TYPE, *plans, ENDORSEMENT_MEDIA_TYPE)
     return Endorsements(
         timestamps=_values(card.endorsements, TIMESTAMP_MEDIA_TYPE),
         plans=_values(card.endorsements, PLAN_MEDIA_TYPE),
         plan_timestamps=_values(card.endorsements, PLAN_TIMESTAMP_MEDIA_TYPE),
         others=sum(message.media_type not in known for message in card.endorsements),
+        measurers=_values(card.endorsements, ENDORSEMENT_MEDIA_TYPE),
     )
 
 

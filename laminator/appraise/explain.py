@@ -26,6 +26,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         *_references(policy.references),
         *_code(policy),
         *_data(policy),
+        *_endorsers(policy),
         *(_rule(rule) for rule in policy.properties),
         *(f"The artifact {name} is {digest}." for name, digest in policy.artifacts.items()),
         *_contradictions(policy.properties),
@@ -136,6 +137,13 @@ def _data(policy: Policy) -> Iterator[str]:
         yield "Measured values may be on data that the provider chose."
 
 
+def _endorsers(policy: Policy) -> Iterator[str]:
+    for each in policy.endorsers:
+        yield f"{safe(each.name)} may endorse measurers, with the key {each.key}."
+    if policy.endorsers and "endorsement.revocation" not in policy.require:
+        yield "An endorsement counts without a list of its endorser's revocations."
+
+
 def _rule(rule: PropertyRule) -> str:
     bounds = []
     if rule.least is not None:
@@ -157,6 +165,8 @@ def _rule(rule: PropertyRule) -> str:
         how += ", but no external value counts in this version"
     elif "external" in rule.sources:
         how += ", though no external value counts in this version"
+    if rule.measurer_endorsed:
+        how += ", and an endorser has to vouch for its measurer"
     return f"{asked}{how}; {'there is at least one' if rule.required else 'there may be none'}."
 
 

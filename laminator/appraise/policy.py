@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from laminator.appraise.code_policy import ALLOW, CodeRules, take_code_rules
+from laminator.appraise.policy_endorsers import Endorser, check_endorsed_rules, take_endorsers
 from laminator.appraise.policy_fields import digest_set as _digests
 from laminator.appraise.policy_fields import digest_text as _digest
 from laminator.appraise.policy_fields import distinct as _distinct
@@ -71,7 +72,8 @@ class PropertyRule(NamedTuple):
     `sources` are the words that count, `parameters` those that have to be as stated. `bound`
     "interval" asks for an interval and judges its worse end, "point" judges the value, None judges
     the worse end where there is an interval. `unit` None stands for no unit, or "1"; `confidence`
-    is the least of an interval that is judged.
+    is the least of an interval that is judged. `measurer_endorsed` asks for an endorsement of the
+    measurer by one of the policy's endorsers.
     """
 
     id: str
@@ -86,6 +88,7 @@ class PropertyRule(NamedTuple):
     parameters: Mapping[str, Scalar] = MappingProxyType({})
     unit: str | None = None
     confidence: float = DEFAULT_CONFIDENCE
+    measurer_endorsed: bool = False
 
 
 class Policy(NamedTuple):
@@ -109,6 +112,7 @@ class Policy(NamedTuple):
     artifacts: Mapping[str, Digest] = MappingProxyType({})
     judged_as_of: str = "now"
     code: CodeRules = CodeRules()
+    endorsers: tuple[Endorser, ...] = ()
 
     def for_lineage(self) -> "Policy":
         """Return the policy for cards that a judged card builds on.
@@ -137,7 +141,7 @@ class Policy(NamedTuple):
 
 BUILT_IN = Policy()
 _OF_EVIDENCE = ("ak.", "tpm.", "run.")
-_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "time.", "plan.")
+_OF_ONE_CARD = ("lineage.", "artifact.", "claims.nonce", "nonce.", "time.", "plan.", "endorsement.")
 
 
 def load_policy(path: str) -> Policy:
@@ -183,9 +187,11 @@ def _policy(table: Value, name: str) -> Policy:
         artifacts=_or(fields.optional("artifacts", named(_digest)), MappingProxyType({})),
         judged_as_of=_or(fields.optional("judged-as-of", choice(*TIMES)), TIMES[0]),
         code=take_code_rules(fields),
+        endorsers=take_endorsers(fields),
     )
     fields.close()
     _check_can_fail(policy)
+    check_endorsed_rules(policy)
     return policy
 
 
@@ -258,6 +264,7 @@ def _rule(value: Value, path: str) -> PropertyRule:
         required=_or(fields.optional("required", flag), True),
         parameters=_or(fields.optional("parameters", named(_parameter)), MappingProxyType({})),
         unit=fields.optional("unit", text),
+        measurer_endorsed=fields.optional("measurer-endorsed", flag) or False,
         confidence=_or(
             confidence := fields.optional("confidence", _confidence), DEFAULT_CONFIDENCE
         ),
@@ -291,7 +298,7 @@ def _check_can_fail(policy: Policy) -> None:
     """Refuse a rule that no card could fail: whoever wrote it thinks that it asks something."""
     harmless = {"reported", "declared", *(("measured",) if policy.coverage_named else ())}
     for rule in policy.properties:
-        asks = rule.required or rule.unit is not None
+        asks = rule.required or rule.unit is not None or rule.measurer_endorsed
         bounds = rule.least is not None or rule.most is not None
         if not (asks or bounds) and harmless.issuperset(rule.sources):
             raise malformed(

@@ -1,7 +1,7 @@
 """The policy's rules as checks: one function a rule, each over the claims and what was found."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from laminator.appraise.check import Check, Trust, failed, not_applicable, passed
 from laminator.appraise.chosen import chosen_by
@@ -10,6 +10,9 @@ from laminator.claims import Claims, Property
 from laminator.digest import Digest
 from laminator.report.text import safe
 from laminator.toml_border import same
+
+if TYPE_CHECKING:
+    from laminator.endorsement import Endorsement
 
 PROVEN_COVERAGE = "attester"
 DIMENSIONLESS = "1"
@@ -20,7 +23,8 @@ _CODE_REFERENCES = ("launch", "entry", "interpreter")
 class Findings(NamedTuple):
     """What was found of one card before the policy is asked; `now` in seconds since 1970.
 
-    `launch` is the digest of the launch that the evidence proves, whatever the claims say.
+    `launch` is the digest of the launch that the evidence proves, whatever the claims say;
+    `endorsements` are those of the card's measurers that count.
     """
 
     claims: Claims
@@ -28,6 +32,7 @@ class Findings(NamedTuple):
     checks: tuple[Check, ...]
     now: int
     launch: Digest | None = None
+    endorsements: tuple["Endorsement", ...] = ()
 
 
 def check_policy(policy: Policy, findings: Findings) -> tuple[Check, ...]:
@@ -164,6 +169,7 @@ def check_property(rule: PropertyRule, policy: Policy, findings: Findings) -> Ch
     problems = [
         *(problem for item in selected for problem in _problems(rule, item)),
         *_unproven(policy, findings.trust, {item.source for item in selected}),
+        *(_unendorsed(selected, policy, findings) if rule.measurer_endorsed else ()),
     ]
     if problems:
         return failed(rule.id, "; ".join(problems))
@@ -204,6 +210,20 @@ def _unproven(policy: Policy, trust: Trust, sources: set[str]) -> Iterator[str]:
         )
     if "external" in sources:
         yield "external, and no signature over external statements can be checked yet"
+
+
+def _unendorsed(items: Iterable[Property], policy: Policy, findings: Findings) -> Iterator[str]:
+    """Yield why no endorsement lets the word of the measurers of `items` be taken."""
+    from laminator.appraise.endorsement_rules import endorses
+
+    for item in items:
+        if not any(endorses(each, item) for each in findings.endorsements):
+            yield f"{_shown(item)}: no endorsement of its measurer counts"
+        elif not _proven_enough(policy, findings.trust):
+            yield (
+                f"{_shown(item)}: which script ran is the word of an attester whose code is not "
+                f"proven (coverage {findings.trust.coverage}), and the policy does not name it"
+            )
 
 
 def _proven_enough(policy: Policy, trust: Trust) -> bool:

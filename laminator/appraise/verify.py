@@ -10,7 +10,6 @@ from laminator.appraise.caveats import (
     caveats,
     code_caveats,
     inherited,
-    unknown_endorsements,
 )
 from laminator.appraise.check import (
     Check,
@@ -19,13 +18,13 @@ from laminator.appraise.check import (
     failed,
     missing_checks,
     not_applicable,
-    not_checked,
     passed,
     verdict_of,
 )
 from laminator.appraise.chosen import chosen_by
 from laminator.appraise.claim_rules import REQUIRED, check_claims, check_log
 from laminator.appraise.code_policy import ALLOW, UNMEASURED, CodeRules
+from laminator.appraise.endorsed import check_unknown, with_endorsed
 from laminator.appraise.evidence import Findings, Setting, appraise_evidence
 from laminator.appraise.lineage import Given as GivenCards
 from laminator.appraise.lineage import check_given, check_lineage, index_cards
@@ -61,6 +60,7 @@ class Given(TypedDict):
     files and folders that it holds, by the card's names. `plan`: the plan that the cards have to
     follow. `other_cards`: cards that the judged one may refer to. `references`: reference values of
     code that it believes. `approved_code`: digests of files of code that it approves.
+    `endorsements`: signed endorsements of measurers, and lists of those withdrawn.
     """
 
     trust: TrustStore
@@ -72,6 +72,7 @@ class Given(TypedDict):
     other_cards: NotRequired[Sequence[bytes]]
     references: NotRequired[Sequence["ReferenceValues"]]
     approved_code: NotRequired[Collection[Digest]]
+    endorsements: NotRequired[Sequence[bytes]]
 
 
 class Question(NamedTuple):
@@ -96,6 +97,7 @@ class Question(NamedTuple):
     when: When = "now"
     plan: "PlanQuestion | None" = None
     code: "KnownCode | None" = None
+    endorsements: Sequence[bytes] = ()
 
 
 def verify(card: bytes, policy: Policy = BUILT_IN, **given: Unpack[Given]) -> VerificationResult:
@@ -132,6 +134,7 @@ def verify_all(
         times=_times((*judged, *known), given),
         plan=_plan((*judged, *known), policy, given),
         code=_known_code((*judged, *known), policy, given),
+        endorsements=given.get("endorsements", ()),
     )
     then = question._replace(when="then", judged={})
     return tuple(
@@ -238,7 +241,7 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
         *_check_plan(card, question),
         *question.given,
         *_check_lineage(card, question),
-        *_check_endorsements(card),
+        *check_unknown(card),
         *(() if stamp is None else stamp.checks),
     )
     if question.times is not None and question.when == "then":
@@ -250,8 +253,9 @@ def verify_card(card: Card, question: Question) -> VerificationResult:
 
 def _conclude(appraised: Appraised, evidence: Findings, question: Question) -> VerificationResult:
     policy, claims = question.policy, appraised.card.claims
-    now = int(question.setting.now.timestamp())
-    found = RuleFindings(claims, appraised.trust, appraised.checks, now, evidence.launch)
+    now, given = int(question.setting.now.timestamp()), question.endorsements
+    appraised, endorsed = with_endorsed(appraised, given, policy, evidence.launch)
+    found = RuleFindings(claims, appraised.trust, appraised.checks, now, evidence.launch, endorsed)
     own = [check for check in appraised.checks if check.id in (*REQUIRED, *evidence.required)]
     code, code_checks = _appraise_code(appraised, question)
     rules = (*check_policy(policy, found), *code_checks)
@@ -362,14 +366,6 @@ def _check_plan(card: Card, question: Question) -> tuple[Check, ...]:
     from laminator.appraise.plan_rules import check_plan
 
     return tuple(check_plan(card, question.plan, question.setting, question.nonce))
-
-
-def _check_endorsements(card: Card) -> tuple[Check, ...]:
-    count = unknown_endorsements(card)
-    if not count:
-        return ()
-    detail = f"{count} endorsement(s), of kinds that are not understood"
-    return (not_checked("card.endorsements", detail),)
 
 
 def _statements(claims: Claims, trust: Trust, policy: Policy) -> tuple[Statement, ...]:
