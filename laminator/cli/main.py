@@ -64,6 +64,7 @@ VERBS = {
     "nonce": Verb("laminator.cli.nonce", "issue nonces, each for one card, or list them"),
     "timestamp": Verb("laminator.cli.timestamp", "have a card or a plan time-stamped"),
     "reference": Verb("laminator.cli.reference", "compute reference values"),
+    "endorse": Verb("laminator.cli.endorse", "endorse measurers of properties, or withdraw it"),
     "enroll": Verb("laminator.cli.enroll", "get a certificate for this machine's attestation key"),
     "authority": Verb("laminator.cli.authority", "certify attestation keys of other machines"),
     "doctor": Verb("laminator.cli.doctor", "say what this machine has, what is missing, what next"),

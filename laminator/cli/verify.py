@@ -19,7 +19,7 @@ from laminator.cli.nonce_option import METAVAR, parse_nonce
 from laminator.digest import Digest
 from laminator.errors import MalformedError, UsageError, shown
 from laminator.nonce.use import judge_with_nonce
-from laminator.reading import read_bounded
+from laminator.reading import read_bounded, read_limited
 
 if TYPE_CHECKING:
     from laminator.reference import ReferenceValues
@@ -44,6 +44,7 @@ class Request(NamedTuple):
     lineage: Sequence[CardFile]
     plan: bytes | None
     references: Sequence["ReferenceValues"]
+    endorsements: Sequence[bytes]
     approved_code: frozenset[Digest]
 
 
@@ -67,6 +68,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the nonce that the card has to hold; one of `laminator nonce issue` is for one card",
     )
     add_code_options(parser)
+    parser.add_argument(
+        "--endorsement",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an endorsement of a measurer, or a list of those withdrawn, of `laminator endorse`",
+    )
     _add_times(parser)
     parser.add_argument(
         "--collateral",
@@ -139,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
             plan=request.plan,
             other_cards=[card.data for card in request.lineage],
             references=request.references,
+            endorsements=request.endorsements,
             approved_code=request.approved_code,
         ),
     )
@@ -217,6 +226,7 @@ def _request(args: argparse.Namespace) -> Request:
         lineage=[card for path in args.lineage for card in read_cards(path)],
         plan=_plan(args.plan),
         references=read_references(args.reference),
+        endorsements=[read_limited(path, 2**21) for path in args.endorsement],
         approved_code=read_approved(args.allow_code),
     )
 
