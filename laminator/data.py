@@ -22,6 +22,7 @@ import functools
 import io
 import mmap
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -191,6 +192,7 @@ class _File:
         self.path, self.size, self.leaves = path, size, leaves
         self.checked = bytearray(leaf_count(size) if leaves is not None else 0)
         self.changed = False
+        self.checking = threading.Lock()
 
     def check(self, index: int, chunk: memoryview) -> None:
         """Compare a whole chunk with its leaf. Raises DataChangedError."""
@@ -257,19 +259,26 @@ class _Opened:
         """Check the chunks that `data`, read from `offset` on, lies in."""
         if self.file.changed:
             raise self.file.refuse(f"{shown(self.file.path)} is refused")
-        end = offset + len(data)
-        for index in self.file.unchecked(offset, end):
-            start = index * LEAF_BYTES
-            stop = min(start + LEAF_BYTES, self.file.size)
-            if offset <= start and stop <= end:
-                self.file.check(index, data[start - offset : stop - offset])
-                continue
-            chunk = memoryview(bytearray(stop - start))
-            self._fill(chunk, start)
-            self.file.check(index, chunk)
-            first, last = max(start, offset), min(stop, end)
-            if chunk[first - start : last - start] != data[first - offset : last - offset]:
-                raise self.file.refuse(f"{shown(self.file.path)} changes while it is read")
+        if not self.file.unchecked(offset, offset + len(data)):
+            return
+        with self.file.checking:  # threads that read from one chunk hash it once
+            for index in self.file.unchecked(offset, offset + len(data)):
+                self._check_chunk(index, data, offset)
+
+    def _check_chunk(self, index: int, data: memoryview, offset: int) -> None:
+        """Check one chunk; where `data` is a part of it, read it whole, and compare the part."""
+        start, end = index * LEAF_BYTES, offset + len(data)
+        stop = min(start + LEAF_BYTES, self.file.size)
+        if offset <= start and stop <= end:
+            self.file.check(index, data[start - offset : stop - offset])
+            return
+        chunk = memoryview(bytearray(stop - start))
+        self._fill(chunk, start)
+        self.file.check(index, chunk)
+        first, last = max(start, offset), min(stop, end)
+        part = bytes(chunk[first - start : last - start])  # views compare item by item, slowly
+        if part != bytes(data[first - offset : last - offset]):
+            raise self.file.refuse(f"{shown(self.file.path)} changes while it is read")
 
     def _fill(self, target: memoryview, offset: int) -> None:
         while target:
