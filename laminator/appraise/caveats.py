@@ -41,8 +41,8 @@ SENTENCES = {
     "measured: the entry script's digest does not fix what ran.",
     "code.modules-none": "Modules that the workload imported are not measured: the "
     "entry script's digest does not fix what ran.",
-    "code.natives-listed": "Native libraries are listed as the import hook saw them: without "
-    "namespaces nothing kept the workload from loading others.",
+    "code.natives-listed": "Native libraries are listed as the import hook saw them: nothing kept "
+    "the workload from loading others.",
     "code.unknown": "{number} of {files} files of code match no reference value and no approved "
     "digest: what they do, nobody that the verifier trusts has said.",
     "code.fileless": "Code without a file ran: {counts}. Digests are in the log where there is a "
