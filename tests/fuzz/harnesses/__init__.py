@@ -13,6 +13,7 @@ NAMES = (
     "claims",
     "dataset",
     "ek_certificate",
+    "endorsement",
     "endorsements",
     "environment",
     "exchange",
