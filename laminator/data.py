@@ -194,10 +194,10 @@ class _File:
         self.changed = False
         self.checking = threading.Lock()
 
-    def check(self, index: int, chunk: memoryview) -> None:
-        """Compare a whole chunk with its leaf. Raises DataChangedError."""
+    def check(self, index: int, *pieces: bytearray | memoryview) -> None:
+        """Compare a whole chunk, in its pieces, with its leaf. Raises DataChangedError."""
         expected = (self.leaves or b"")[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
-        if leaf_digest(chunk) != expected:
+        if leaf_digest(*pieces) != expected:
             raise self.refuse(f"chunk {index} of {shown(self.path)} is not what was measured")
         self.checked[index] = 1
 
@@ -259,26 +259,21 @@ class _Opened:
         """Check the chunks that `data`, read from `offset` on, lies in."""
         if self.file.changed:
             raise self.file.refuse(f"{shown(self.file.path)} is refused")
-        if not self.file.unchecked(offset, offset + len(data)):
+        if not data or not self.file.unchecked(offset, offset + len(data)):
             return
         with self.file.checking:  # threads that read from one chunk hash it once
             for index in self.file.unchecked(offset, offset + len(data)):
                 self._check_chunk(index, data, offset)
 
     def _check_chunk(self, index: int, data: memoryview, offset: int) -> None:
-        """Check one chunk; where `data` is a part of it, read it whole, and compare the part."""
+        """Check one chunk with the part of it that `data` holds; what else it has is read."""
         start, end = index * LEAF_BYTES, offset + len(data)
         stop = min(start + LEAF_BYTES, self.file.size)
-        if offset <= start and stop <= end:
-            self.file.check(index, data[start - offset : stop - offset])
-            return
-        chunk = memoryview(bytearray(stop - start))
-        self._fill(chunk, start)
-        self.file.check(index, chunk)
         first, last = max(start, offset), min(stop, end)
-        part = bytes(chunk[first - start : last - start])  # views compare item by item, slowly
-        if part != bytes(data[first - offset : last - offset]):
-            raise self.file.refuse(f"{shown(self.file.path)} changes while it is read")
+        head, tail = bytearray(first - start), bytearray(stop - last)
+        self._fill(memoryview(head), start)
+        self._fill(memoryview(tail), last)
+        self.file.check(index, head, data[first - offset : last - offset], tail)
 
     def _fill(self, target: memoryview, offset: int) -> None:
         while target:

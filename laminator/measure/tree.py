@@ -125,10 +125,11 @@ def find_states(descriptor: int) -> dict[str, FileState]:
     return states
 
 
-def leaf_digest(chunk: bytes | bytearray | memoryview) -> bytes:
-    """Return the leaf of one chunk, at most LEAF_BYTES long."""
+def leaf_digest(*pieces: bytes | bytearray | memoryview) -> bytes:
+    """Return the leaf of one chunk, given in pieces, at most LEAF_BYTES in all."""
     digest = hashlib.sha256(_LEAF)
-    digest.update(chunk)
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()
 
 
