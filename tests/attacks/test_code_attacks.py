@@ -10,7 +10,7 @@ import forge
 import pytest
 from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
-from enclave_sim.adversary import deviations, forged_code
+from enclave_sim.adversary import deviations, forged_code, forged_ledger
 from enclave_sim.adversary.deviations import Log
 from enclave_sim.adversary.forged_code import (
     BOOTSTRAP,
@@ -25,6 +25,7 @@ from enclave_sim.adversary.forged_code import (
     references,
     summary,
 )
+from enclave_sim.adversary.forged_ledger import ledger, run_of
 from enclave_sim.adversary.forged_world import World
 from laminator.appraise.code_policy import CodeRules
 from laminator.appraise.policy import Policy, References
@@ -144,7 +145,9 @@ def test_a_digest_that_the_policy_forbids(allow: bool) -> None:
     digest = Digest("sha-256", LIBRARY.digest)
     policy = code_policy(forbid=frozenset({digest}), unknown="allow" if allow else "refuse")
     given = {*approved(), digest}
-    assert obstacles(known(ran(*RECORDS), policy, approved_code=given)) == {"policy.code.forbidden"}
+    result = known(ran(*RECORDS), policy, approved_code=given)
+    assert obstacles(result) == {"policy.code.forbidden"}
+    assert result.failures()[0].detail.count(digest.value.hex()) == 1
     rest = [record for record in RECORDS if record != LIBRARY]
     assert known(ran(*rest), policy).accepted
 
@@ -223,6 +226,13 @@ def test_a_parent_is_held_to_the_same_code() -> None:
         child = ran(*RECORDS, changes={"cards": MappingProxyType({"model": card.id})})
         others = [encode_card(card)]
         assert obstacles(known(child, other_cards=others)) == expected
+
+
+def test_a_ledger_counts_runs_whatever_code_they_ran() -> None:
+    entry = forge.card_bytes(ran(file("site/evil.py", b"evil"), changes={"run": run_of(5)}))
+    rules = {"unknown": "refuse", "forbid_events": frozenset({"exec"})}
+    assert obstacles(judge(entry, code_policy(**rules))) == {"policy.unknown-code"}
+    assert forged_ledger.judge(ledger(5, 5, entry), code_policy(**rules)).accepted
 
 
 # Logs that lie.
