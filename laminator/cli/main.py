@@ -38,6 +38,10 @@ EXTRAS = {
     "numpy": "ml",
     "safetensors": "ml",
     "rfc3161_client": "timestamp",
+    "arpy": "reference",
+    "backports": "reference",
+    "packaging": "reference",
+    "pip_requirements_parser": "reference",
 }
 
 
