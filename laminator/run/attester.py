@@ -16,10 +16,10 @@ from laminator.errors import LaminatorError, MalformedError
 from laminator.report.text import safe_message
 from laminator.run import request as request_format
 from laminator.run import setup as setup_format
+from laminator.run.dumpable import make_undumpable
 from laminator.run.outcome import ENDINGS, FAILURE_STATUS, Outcome, card_written, outcome_of
 from laminator.run.request import RunRequest, parse_request
 from laminator.run.run_list import RunRecord
-from laminator.run.sandbox import make_undumpable
 from laminator.run.setup import Setup, parse_setup
 from laminator.run.signals import listen
 

@@ -21,6 +21,7 @@ from laminator.measure.dataset import class_order, load_columns, load_labels, sp
 from laminator.properties import MEASURERS
 from laminator.properties.decision import decide, index_labels
 from laminator.properties.performance import Choices, Setting
+from laminator.run.dumpable import make_undumpable
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import (
     MAX_ORDERS_BYTES,
@@ -30,7 +31,6 @@ from laminator.run.measurement import (
     parse_orders,
 )
 from laminator.run.predictions import ask, receive_classes
-from laminator.run.sandbox import make_undumpable
 from laminator.seed import draw_rows
 
 ATTESTER = "the attester"

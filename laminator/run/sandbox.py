@@ -12,23 +12,24 @@ Decision record: docs/adr/0003-isolation.md.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from laminator.claims import Isolation
+from laminator.claims import Confinement, Isolation
 from laminator.errors import MachineError, UsageError, shown
 from laminator.programs import SEARCH_PATH, find_program
+from laminator.run.dumpable import is_dumpable
 from laminator.run.filesystem import Bind, Filesystem, folder_binds, merged, system_filesystem
 from laminator.run.pinned import pin_code
+from laminator.run.seccomp import filter_files, is_available
 
 NAMESPACES, UID, NONE = "namespaces", "uid", "none"
 OTHER_USER = 65534
@@ -36,7 +37,6 @@ OTHER_USER = 65534
 
 _UNSHARED = ("user", "pid", "ipc", "uts")
 _NO_NESTING = "--disable-userns"
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PROBE_SECONDS = 20.0
 _GROUP_SECONDS = 2.0
 _SIGNAL_BASE = 128
@@ -69,13 +69,19 @@ class ExitStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A command with what it inherits: `pass_fds` keep their numbers; stdio as in subprocess."""
+    """A command with what it inherits: `pass_fds` keep their numbers; stdio as in subprocess.
+
+    `strict` work starts no process of its own and has no sockets but Unix ones; `filters` are
+    descriptors of seccomp programs, which `start` adds.
+    """
 
     command: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     pass_fds: tuple[int, ...] = ()
     network: bool = False
+    strict: bool = False
+    filters: tuple[int, ...] = ()
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
@@ -205,16 +211,28 @@ def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
         no_new_privs=separated or find_program("setpriv") is not None,
         attester_dumpable=is_dumpable(),
         network=network or not separated,
+        confinement=Confinement(0, is_available(), {}) if separated else None,
     )
 
 
-def start(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
+def start(
+    job: Job,
+    filesystem: Filesystem,
+    sandbox: Sandbox,
+    prepare: Callable[[int], None] | None = None,
+) -> Process:
     """Start `job`; only namespaces make `filesystem` its root, elsewhere it has no meaning.
 
-    Raises MachineError if the program that separates is not there.
+    In namespaces `prepare` is called with their first process, once they are there and before the
+    command is executed; what it raises ends the sandbox. Raises MachineError if the program that
+    separates is not there.
     """
     if sandbox.separation == NAMESPACES:
-        return _start_in_namespaces(job, filesystem, sandbox)
+        with filter_files(strict=job.strict) as filters:
+            filtered = replace(job, filters=filters, pass_fds=(*job.pass_fds, *filters))
+            if prepare is None:
+                return _start_in_namespaces(filtered, filesystem, sandbox, ())
+            return _start_prepared(filtered, filesystem, sandbox, prepare)
     words = [*_setpriv(sandbox.separation), *job.command]
     popen = _popen(words, job, job.pass_fds, cwd=job.cwd)
     return Process(popen=popen, sandbox=sandbox, group=popen.pid)
@@ -257,20 +275,6 @@ def ask(
     return output
 
 
-def make_undumpable() -> None:
-    """Forbid other processes of this user to read this one's memory (prctl PR_SET_DUMPABLE).
-
-    Raises MachineError.
-    """
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise MachineError("sandbox.dumpable", "prctl(PR_SET_DUMPABLE, 0) is refused")
-
-
-def is_dumpable() -> bool:
-    """Say whether this process is dumpable (prctl PR_GET_DUMPABLE)."""
-    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
-
-
 def check_other_user_reads(paths: Sequence[Path]) -> None:
     """Check that the other user can read `paths`. Raises MachineError naming the first it can't."""
     script = 'for path; do test -r "$path" || { echo "$path"; exit 1; }; done'
@@ -285,13 +289,36 @@ def check_other_user_reads(paths: Sequence[Path]) -> None:
         )
 
 
-def _start_in_namespaces(job: Job, filesystem: Filesystem, sandbox: Sandbox) -> Process:
+def _start_prepared(
+    job: Job, filesystem: Filesystem, sandbox: Sandbox, prepare: Callable[[int], None]
+) -> Process:
+    """Start `job` with bubblewrap waiting, just before it executes the command, for `prepare`."""
+    block, release = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = _start_in_namespaces(job, filesystem, sandbox, (block,))
+        try:
+            prepare(process.group)
+            os.write(release, b"go")
+        except BaseException:
+            process.kill()
+            for pipe in filter(None, (process.popen.stdout, process.popen.stderr)):
+                pipe.close()
+            raise
+    finally:
+        os.close(block)
+        os.close(release)
+    return process
+
+
+def _start_in_namespaces(
+    job: Job, filesystem: Filesystem, sandbox: Sandbox, block: tuple[int, ...]
+) -> Process:
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
-    options_fd = _options_descriptor(job, filesystem, status_write)
+    options_fd = _options_descriptor(job, filesystem, status_write, block)
     first = find_program(sandbox.bwrap[0]) or sandbox.bwrap[0]
     words = [first, *sandbox.bwrap[1:], "--args", str(options_fd), "--", *job.command]
     try:
-        popen = _popen(words, job, (*job.pass_fds, status_write, options_fd), cwd=None)
+        popen = _popen(words, job, (*job.pass_fds, *block, status_write, options_fd), cwd=None)
     except BaseException:
         os.close(status_read)
         raise
@@ -322,10 +349,14 @@ def _setup_failure(popen: subprocess.Popen[bytes]) -> MachineError:
     return MachineError("sandbox.start", f"the sandbox could not be set up: {shown(lines[-1])}")
 
 
-def _options_descriptor(job: Job, filesystem: Filesystem, status_fd: int) -> int:
+def _options_descriptor(
+    job: Job, filesystem: Filesystem, status_fd: int, block: tuple[int, ...]
+) -> int:
     options = [f"--unshare-{name}" for name in _UNSHARED]
     options += [] if job.network else ["--unshare-net"]
     options += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += [word for descriptor in block for word in ("--block-fd", str(descriptor))]
+    options += [word for descriptor in job.filters for word in ("--seccomp", str(descriptor))]
     options += ["--json-status-fd", str(status_fd), *filesystem.options(), "--chdir", str(job.cwd)]
     descriptor = os.memfd_create("bwrap-options", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(descriptor), "wb") as file:

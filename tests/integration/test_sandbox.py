@@ -15,6 +15,7 @@ import pytest
 
 from laminator.errors import MachineError, UsageError
 from laminator.run import sandbox as module
+from laminator.run.dumpable import is_dumpable
 from laminator.run.filesystem import Bind, Filesystem, merged, system_filesystem
 from laminator.run.sandbox import (
     NAMESPACES,
@@ -25,7 +26,6 @@ from laminator.run.sandbox import (
     Sandbox,
     ask,
     check_other_user_reads,
-    is_dumpable,
     isolation,
     probe,
     start,
@@ -326,7 +326,7 @@ def test_the_network_is_there_only_on_request() -> None:
 
 NON_DUMPABLE = """
 import os, sys
-from laminator.run.sandbox import is_dumpable, make_undumpable
+from laminator.run.dumpable import is_dumpable, make_undumpable
 if sys.argv[1] == "yes":
     make_undumpable()
 assert is_dumpable() == (sys.argv[1] != "yes")

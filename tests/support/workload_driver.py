@@ -15,9 +15,10 @@ from laminator.measure.environment import (
     list_distributions,
     select_environment,
 )
+from laminator.run.dumpable import make_undumpable
 from laminator.run.places import Handed, Plan, Request, find_output, workload_filesystem
 from laminator.run.private_copy import copy_measured, private_place, store
-from laminator.run.sandbox import Job, Sandbox, ask, isolation, make_undumpable, probe, start
+from laminator.run.sandbox import Job, Sandbox, ask, isolation, probe, start
 
 SCRIPT = """
 import json, os, socket, sys

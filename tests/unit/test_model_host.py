@@ -457,7 +457,7 @@ def _measured_by_process(orders: bytes, folder: Path) -> bytes:
         descriptors = [str(theirs.fileno()), str(channel.fileno())]
         code = (
             "import sys; from laminator.run.measurer import main; "
-            "from laminator.run.sandbox import is_dumpable; "
+            "from laminator.run.dumpable import is_dumpable; "
             "status = main(sys.argv[1:]); sys.exit(9 if is_dumpable() else status)"
         )
         process = subprocess.Popen(
