@@ -14,6 +14,7 @@ names that are equal after NFC normalisation.
 import hashlib
 import os
 import stat
+import threading
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,16 @@ _CHUNK = 1 << 20
 _THREAD_BYTES = 4 << 20
 _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class _Buffer(threading.local):
+    """Memory to read into, a thread's own: what is read again and again stays in the cache."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_CHUNK))
+
+
+_buffer = _Buffer()
 
 Write = Callable[[memoryview], None]
 Finish = Callable[[], None]
@@ -218,8 +229,7 @@ def hash_descriptor(descriptor: int, write: Write | None = None) -> tuple[int, b
     """
     if write is not None and os.fstat(descriptor).st_size > _THREAD_BYTES:
         return _hash_and_write(descriptor, write)
-    digest, size = hashlib.sha256(), 0
-    view = memoryview(bytearray(min(os.fstat(descriptor).st_size + 1, _CHUNK)))
+    digest, size, view = hashlib.sha256(), 0, _buffer.view
     while count := _read_into(descriptor, view):
         chunk = view[:count]
         digest.update(chunk)
