@@ -1,0 +1,1 @@
+"""Records of data sets: typed schemas, canonical records, and what is measured over them."""
