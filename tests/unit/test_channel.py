@@ -15,7 +15,11 @@ from laminator.claims import Property
 from laminator.errors import MalformedError
 from laminator.run.channel import MAX_MESSAGE_BYTES, MAX_MESSAGES, Names, serve
 
-NAMES = Names({"train": "/data/train.csv"}, {"model": "/out/model.bin"})
+NAMES = Names(
+    {"train": "/data/train.csv", "shards": "/data/shards"},
+    {"model": "/out/model.bin"},
+    leaves={"shards": ("/laminator/leaves/1.leaves", "sha-256:00")},
+)
 LOSS: dict[str, Any] = {
     "op": "report",
     "name": "loss",
@@ -78,6 +82,15 @@ def peer() -> Iterator[Peer]:
 def test_paths_of_inputs_and_outputs(peer: Peer) -> None:
     assert peer.ask(op="input", name="train") == {"ok": "/data/train.csv"}
     assert peer.ask(op="output", name="model") == {"ok": "/out/model.bin"}
+    assert peer.result() == ()
+
+
+def test_leaves_of_what_is_read_in_place(peer: Peer) -> None:
+    leaves = peer.ask(op="leaves", name="shards")
+    assert leaves == {"ok": ("/laminator/leaves/1.leaves", "sha-256:00")}
+    assert peer.ask(op="leaves", name="train") == {"ok": None}
+    assert peer.ask(op="leaves", name="model")["refused"] == "channel.name"
+    assert peer.ask(op="leaves")["refused"] == "channel.fields"
     assert peer.result() == ()
 
 

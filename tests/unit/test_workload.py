@@ -16,7 +16,10 @@ from laminator.errors import UsageError
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
 
 SEED = 2**64 - 1
-NAMES = Names({"train": "/data/train.csv"}, {"model": "/out/model.bin"}, SEED)
+LEAVES = {"train": ("/laminator/leaves/0.leaves", "sha-256:00")}
+NAMES = Names(
+    {"train": "/data/train.csv", "copied": "/data/x"}, {"model": "/out/model.bin"}, SEED, LEAVES
+)
 
 
 class Scalar:
@@ -72,6 +75,8 @@ def attester(monkeypatch: pytest.MonkeyPatch) -> Iterator[Attester]:
 def test_paths(attester: Attester) -> None:
     assert workload.input("train") == "/data/train.csv"
     assert workload.output("model") == "/out/model.bin"
+    assert workload.leaves("train") == LEAVES["train"]
+    assert workload.leaves("copied") is None
     with pytest.raises(workload.ReportRefusedError, match="train") as caught:
         workload.input("test")
     assert caught.value.code == "channel.name"
