@@ -12,6 +12,7 @@ from typing import NamedTuple
 from laminator.claims import Code, Distributions, Workload
 from laminator.digest import Digest
 from laminator.eventlog import NOTHING, workload_records
+from laminator.measure.code_names import Roots, roots_of
 from laminator.measure.environment import (
     KEPT,
     Interpreter,
@@ -20,6 +21,7 @@ from laminator.measure.environment import (
     list_distributions,
     select_environment,
 )
+from laminator.run.bootstrapped import Start, measure_start
 from laminator.run.disclosure import Disclosed, disclose
 from laminator.run.filesystem import HOME, Bind, Link
 from laminator.run.log import RunLog
@@ -34,7 +36,8 @@ class MeasuredCode(NamedTuple):
 
     `script` and `executable` are private copies; `script_path` is where the caller has the script.
     `links` lead from the interpreter as called to its binary, as they were when it was copied;
-    `settings` binds the copy of its `pyvenv.cfg`, if it has one.
+    `settings` binds the copy of its `pyvenv.cfg`, if it has one. `roots` name its files in the log,
+    `start` is what runs before the script.
     """
 
     workload: Workload
@@ -46,6 +49,8 @@ class MeasuredCode(NamedTuple):
     settings: tuple[Bind, ...]
     environment: Mapping[str, str]
     disclosed: Disclosed
+    roots: Roots
+    start: Start
 
 
 class _Copied(NamedTuple):
@@ -84,6 +89,7 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
     distributions = Distributions(installed.digest, len(installed.items))
     workload = partial._replace(distributions=distributions)
     log.append(workload_records(workload)[-1])
+    roots = roots_of(interpreter, script_path)
     return MeasuredCode(
         workload=workload,
         script=script.path,
@@ -94,6 +100,8 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
         settings=python.settings,
         environment=environment.values,
         disclosed=disclosed,
+        roots=roots,
+        start=measure_start(interpreter, roots, place, log),
     )
 
 

@@ -10,6 +10,7 @@ Without namespaces the data's own path may be readable to the model's process, s
 `reported` then.
 """
 
+import hashlib
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,12 @@ from typing import NamedTuple, cast
 from laminator.cbor import Key, Value
 from laminator.claims import Property
 from laminator.errors import MalformedError, UsageError
+from laminator.eventlog import Record
 from laminator.fields import Fields, flag, name
 from laminator.run import model_host
+from laminator.run.bootstrapped import BOOTSTRAP, Script, bootstrapped
 from laminator.run.bubblewrap import attester_copy
+from laminator.run.code_channel import code_channel
 from laminator.run.filesystem import HOME, Bind, Filesystem, merged
 from laminator.run.frames import receive_frame, send_frame
 from laminator.run.measurement import (
@@ -63,6 +67,7 @@ MODEL, LABELS = "model", "labels"
 MEASURER = "the measurer"
 _ROOT = Path("/laminator")
 _HOST = _ROOT / "model_host.py"
+_HOST_DIGEST = hashlib.sha256(Path(model_host.__file__).read_bytes()).digest()
 _GRACE_SECONDS = 3.0
 
 
@@ -130,14 +135,15 @@ def measure_model(started: StartedRun, evaluation: Evaluation) -> tuple[Property
     attester_end, control = socket.socketpair()
     measurer_end, model_end = socket.socketpair()
     with (
+        code_channel(started.opened.log) as code,
         attester_end,
         control,
         measurer_end,
         model_end,
-        _started(_start_model(started, evaluation, model_end.fileno())) as model,
+        _started(_start_model(started, evaluation, model_end.fileno(), code.fileno())) as model,
         _started(_start_measurer(started, control.fileno(), measurer_end.fileno())),
     ):
-        for theirs in (control, measurer_end, model_end):
+        for theirs in (control, measurer_end, model_end, code):
             theirs.close()
         send_frame(attester_end, encode_orders(_orders(started, evaluation)), MEASURER)
         result = receive_frame(attester_end, MAX_RESULT_BYTES, MEASURER)
@@ -189,15 +195,22 @@ def _start_measurer(started: StartedRun, control: int, model: int) -> Process:
     return start(job, merged(code.filesystem, data), sandbox)
 
 
-def _start_model(started: StartedRun, evaluation: Evaluation, channel: int) -> Process:
-    """Start the model's process: it sees neither data nor labels nor the folders they lie in."""
-    paths = _model_paths(started, evaluation)
+def _start_model(started: StartedRun, evaluation: Evaluation, channel: int, log: int) -> Process:
+    """Start the model's process: it sees neither data nor labels nor the folders they lie in.
+
+    `channel` is its end of the measurer's socket, `log` where its records of code go.
+    """
+    paths, code = _model_paths(started, evaluation), started.code
     words = [str(channel), str(paths.model), *(() if paths.code is None else (str(paths.code),))]
+    script = Script(started.request.argv[0], ("-P",), str(paths.host), words)
+    at = BOOTSTRAP if started.sandbox.separation == NAMESPACES else code.start.bootstrap
+    roots = code.roots if paths.code is None else code.roots.script_at(paths.code.parent)
+    started.opened.log.append(Record("bootstrap", roots.name(str(paths.host)), _HOST_DIGEST))
     job = Job(
-        command=(started.request.argv[0], "-P", "-B", str(paths.host), *words),
-        env={**started.code.environment, "HOME": str(paths.home)},
+        command=bootstrapped(script, roots, log, at, list(code.environment)),
+        env={**code.environment, "HOME": str(paths.home)},
         cwd=paths.home,
-        pass_fds=(channel,),
+        pass_fds=(channel, log),
         network=started.request.network,
         stdin=subprocess.DEVNULL,
     )
@@ -225,8 +238,9 @@ def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:
     if started.sandbox.separation != NAMESPACES:
         return _plain_paths(started, evaluation, paths, places)
     plan = workload_filesystem(paths, places)
+    copies = Filesystem(read_only=code.start.copies)
     host = Filesystem(read_only=(Bind(Path(model_host.__file__), _HOST),))
-    filesystem = merged(plan.filesystem, host) if evaluation.has_code else plan.filesystem
+    filesystem = merged(plan.filesystem, copies, *((host,) if evaluation.has_code else ()))
     filesystem = pin_code(filesystem, code_copies(paths), paths.links)
     seen = script if evaluation.has_code else None
     return ModelPaths(filesystem, _HOST, plan.inputs[MODEL], seen, plan.home)
@@ -257,7 +271,8 @@ def _plain_paths(
     host, script = places / _HOST.name, started.code.script
     host.write_bytes(Path(model_host.__file__).read_bytes())
     if owner is not None:
-        check_other_user_reads([script, started.code.interpreter.given, model, host])
+        own = started.code.start.bootstrap
+        check_other_user_reads([script, started.code.interpreter.given, model, host, own])
     if not evaluation.has_code:
         return ModelPaths(plan.filesystem, script, model, None, plan.home)
     return ModelPaths(plan.filesystem, host, model, script, plan.home)

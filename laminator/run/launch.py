@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from laminator.claims import Artifact, Property
 from laminator.errors import UsageError, shown
+from laminator.run.bootstrapped import BOOTSTRAP, Script, bootstrapped
 from laminator.run.bubblewrap import attester_copy
 from laminator.run.channel import CHANNEL_VARIABLE, Names, serve
+from laminator.run.code_channel import code_channel
 from laminator.run.filesystem import Filesystem, is_broad, merged
 from laminator.run.in_place import leaf_files, leaf_names
 from laminator.run.pinned import pin, pin_code
@@ -83,13 +85,15 @@ def plan_workload(started: StartedRun) -> Plan:
     match started.sandbox.separation:
         case "namespaces":
             plan = workload_filesystem(paths, places)
-            whole = merged(_pinned(plan.filesystem, paths), leaf_files(started.inputs))
+            copies = Filesystem(read_only=started.code.start.copies)
+            whole = merged(_pinned(plan.filesystem, paths), copies, leaf_files(started.inputs))
             return replace(plan, filesystem=whole)
         case "uid":
             for folder in (started.place, started.outputs):
                 folder.chmod(0o711)
             plan = plain_places(paths, places, owner=OTHER_USER)
-            check_other_user_reads([code.script, code.interpreter.given, *plan.inputs.values()])
+            needed = [code.script, code.start.bootstrap, code.interpreter.given]
+            check_other_user_reads([*needed, *plan.inputs.values()])
             return plan
         case _:
             return plain_places(paths, places)
@@ -109,14 +113,14 @@ def _pinned(filesystem: Filesystem, paths: Request) -> Filesystem:
 def run_workload(started: StartedRun, plan: Plan) -> Ended:
     """Run the workload to its end. Raises MalformedError where it breaks its channel."""
     ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            command, environment = workload_command(started, plan)
+    with ours, code_channel(started.opened.log) as code:
+        with theirs, code:
+            command, environment = workload_command(started, plan, code.fileno())
             job = Job(
                 command=command,
                 env={**environment, CHANNEL_VARIABLE: str(theirs.fileno())},
                 cwd=plan.cwd,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), code.fileno()),
                 network=started.request.network,
             )
             process = start(job, plan.filesystem, started.sandbox)
@@ -129,18 +133,34 @@ def run_workload(started: StartedRun, plan: Plan) -> Ended:
         return _attend(process, ours, names)
 
 
-def workload_command(started: StartedRun, plan: Plan) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment that run the measured script.
+def workload_command(
+    started: StartedRun, plan: Plan, channel: int
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment that run the measured script through the bootstrap.
 
-    Without namespaces the private copies cannot lie at the script's own path: the copy is run
-    from where it is, and finds the modules beside the script through PYTHONPATH.
+    `channel` is the descriptor that its records of code go to. Without namespaces the private
+    copies cannot lie at the script's own path: the copy is run from where it is, and finds the
+    modules beside the script through its search path.
     """
-    argv, environment = list(started.request.argv), dict(started.code.environment)
-    if started.sandbox.separation != NAMESPACES:
-        argv[started.request.script] = str(started.code.script)
-        folder = str(started.code.script_path.parent)
-        environment |= {"HOME": str(plan.home), "PYTHONPATH": folder}
-    return argv, environment
+    request, environment = started.request, dict(started.code.environment)
+    bound = started.sandbox.separation == NAMESPACES
+    script = Script(
+        interpreter=request.argv[0],
+        options=request.argv[1 : request.script],
+        script=request.argv[request.script] if bound else str(started.code.script),
+        arguments=request.argv[request.script + 1 :],
+        path=() if bound else (str(started.code.script_path.parent),),
+    )
+    if not bound:
+        environment |= {"HOME": str(plan.home)}
+    place = BOOTSTRAP if bound else started.code.start.bootstrap
+    roots = (
+        started.code.roots.script_at(Path(script.script).parent)
+        if not bound
+        else started.code.roots
+    )
+    command = bootstrapped(script, roots, channel, place, list(environment))
+    return command, environment
 
 
 def collect_outputs(

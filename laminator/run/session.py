@@ -18,12 +18,23 @@ from typing import NamedTuple
 
 from laminator.attest.tpm import SignedAttest
 from laminator.card import MAX_CARD, Card, ConceptualMessage, binding, encode_card, parse_card
-from laminator.claims import Artifact, Claims, EvidenceRef, Isolation, LogSummary, Property, Seed
+from laminator.claims import (
+    Artifact,
+    Claims,
+    CodeSummary,
+    EvidenceRef,
+    Isolation,
+    LogSummary,
+    Property,
+    Seed,
+    Workload,
+)
 from laminator.claims_codec import encode_claims
 from laminator.errors import LaminatorError, MachineError, MalformedError, UsageError, shown
 from laminator.eventlog import (
     artifact_records,
     begin_record,
+    count_code,
     end_record,
     expected_records,
     isolation_record,
@@ -283,7 +294,7 @@ def _claims(
         kind=opened.request.kind,
         iat=int(time.time()),
         run=opened.spent.run,
-        workload=started.code.workload,
+        workload=_workload(started),
         log=LogSummary(opened.log.head, len(opened.log.records)),
         evidence=(EvidenceRef(TPM_KIND, opened.attestation.key),),
         isolation=started.isolation,
@@ -293,6 +304,12 @@ def _claims(
         nonce=opened.request.nonce,
         cards=started.cards or None,
     )
+
+
+def _workload(started: StartedRun) -> Workload:
+    """Return what ran, with how its code was measured."""
+    counts = count_code(started.opened.log.records)
+    return started.code.workload._replace(code=CodeSummary("import-hook", "listed", counts))
 
 
 def _believable(item: Property, isolation: Isolation) -> Property:

@@ -169,7 +169,8 @@ def test_data_inside_the_python_environment(
 
 
 def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-    """Neither the measurer nor the attester is there to be traced; one socket is all it has."""
+    """Neither the measurer nor the attester is there to be traced; it has two sockets: one to the
+    measurer, one for its records of code."""
     body = """
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         words = [open(f"/proc/{pid}/cmdline").read().split("\\0") for pid in pids]
@@ -182,7 +183,9 @@ def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixt
         interfaces = [line.split(":")[0].strip() for line in lines]
         return {"interfaces": interfaces, "processes": len(pids),
                 "measurers": sum("measurer" in argv for argv in words),
-                "sockets": sockets, "channel": sys.argv[1], "tpm": os.path.exists("/dev/tpm0")}
+                "sockets": sockets, "channel": sys.argv[1],
+                "code": str(sys.modules["__laminator_bootstrap__"]._channel),
+                "tpm": os.path.exists("/dev/tpm0")}
     """.replace("\n        ", "\n").strip()
     bench.write("code.py", _spy(body))
     bench.evaluate()
@@ -190,7 +193,7 @@ def test_other_processes_and_descriptors(bench: Bench, capfd: pytest.CaptureFixt
     assert found["measurers"] == 0
     assert found["interfaces"] == ["lo"]
     assert found["processes"] <= 2
-    assert set(found["sockets"]) <= {found["channel"], "0", "1", "2"}
+    assert set(found["sockets"]) <= {found["channel"], found["code"], "0", "1", "2"}
     assert not found["tpm"]
 
 

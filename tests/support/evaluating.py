@@ -52,15 +52,15 @@ def started_run(asked: RunRequest, force: str | None = None) -> Iterator[Started
             copy = copy_measured(Path(path), place / "inputs" / str(number))
             artifact = Artifact("dataset", copy.measured.digest, copy.measured.size, 1)
             inputs[name] = Input(Path(path), copy.path, artifact)
-        opened = cast("Opened", _opened(asked))
+        opened = cast("Opened", _opened(asked, log))
         in_force = isolation(sandbox, network=False)
         yield StartedRun(opened, place, code, sandbox, in_force, inputs, (), {}, place)
 
 
-def _opened(asked: RunRequest) -> object:
+def _opened(asked: RunRequest, log: RunLog) -> object:
     run = Run(bytes(16), 1, Launch("none"), seed=asked.seed)
     others: list[Any] = [None] * (len(Opened._fields) - 1)
-    return Opened(asked, *others)._replace(spent=SpentNumber(run, cast("Any", None)))
+    return Opened(asked, *others)._replace(spent=SpentNumber(run, cast("Any", None)), log=log)
 
 
 __all__ = ["parse_evaluation", "request", "started_run"]
