@@ -74,13 +74,15 @@ def _lines(change: "PackageChange") -> list[str]:
     if not change.before or not change.after:
         word = "added" if change.after else "removed"
         number = len(change.added or change.removed)
-        return [
-            f"{word} {safe(change.name)} {safe(after or before)}: {number} files".replace("  ", " ")
-        ]
-    versions = f" {safe(before)} -> {safe(after)}" if before != after else f" {safe(after)}"
-    lines = [f"changed {safe(change.name)}{versions.rstrip()}"]
+        return [f"{_words(word, change.name, after or before)}: {number} files"]
+    versions = after if before == after else f"{before} -> {after}"
+    lines = [_words("changed", change.name, versions)]
     for sign, paths in (("+", change.added), ("-", change.removed), ("~", change.modified)):
         lines += [f"  {sign} {safe(path)}" for path in paths[:_SHOWN]]
         if len(paths) > _SHOWN:
             lines.append(f"  {sign} and {len(paths) - _SHOWN} more (--json lists them all)")
     return lines
+
+
+def _words(*words: str) -> str:
+    return " ".join(safe(word) for word in words if word)
