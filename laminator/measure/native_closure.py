@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from laminator.errors import MalformedError, UsageError, shown
+from laminator.errors import MachineError, MalformedError, UsageError, shown
 from laminator.measure.elf import Elf, is_elf, read_elf
 
 MAX_FILES = 4096
@@ -60,12 +60,18 @@ class _Object(NamedTuple):
 
 
 def open_in_root(root: int, path: str, flags: int = os.O_RDONLY) -> int:
-    """Open the absolute `path` as a process with the root folder `root` would. Raises OSError."""
+    """Open the absolute `path` as a process with the root folder `root` would.
+
+    Raises OSError, and MachineError where no more files can be open.
+    """
     how = struct.pack("<QQQ", flags | os.O_CLOEXEC | os.O_NONBLOCK, 0, _RESOLVE_IN_ROOT)
     library = ctypes.CDLL(None, use_errno=True)
     descriptor: int = library.syscall(_OPENAT2, root, os.fsencode(path), how, len(how))
     if descriptor < 0:
         number = ctypes.get_errno()
+        if number in (errno.EMFILE, errno.ENFILE):
+            message = "too many open files for one library's closure: raise `ulimit -n`"
+            raise MachineError("native.descriptors", message)
         raise OSError(number, os.strerror(number), path)
     return descriptor
 
