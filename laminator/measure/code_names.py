@@ -38,7 +38,7 @@ class Roots(NamedTuple):
 
 def roots_of(interpreter: Interpreter, script: Path) -> Roots:
     """Return the roots of a workload: its interpreter's folders and the folder of its script."""
-    entries = [(f"{SYSTEM}{folder}", folder) for folder in SYSTEM_FOLDERS]
+    entries = [(f"{SYSTEM}{os.path.realpath(folder)}", folder) for folder in SYSTEM_FOLDERS]
     entries += [(f"{RUN}{folder}", folder) for folder in RUN_FOLDERS]
     entries += [(PREFIX, str(folder)) for folder in interpreter.prefixes if folder.parts[1:2]]
     entries.append((STDLIB, str(stdlib_of(interpreter))))

@@ -10,7 +10,8 @@ from bootstrapping import BARE, run_measured
 
 from laminator.errors import MalformedError
 from laminator.eventlog import Record
-from laminator.measure.code_names import Roots
+from laminator.measure.code_names import Roots, roots_of
+from laminator.measure.environment import Interpreter
 from laminator.run.bootstrap import EVENTS
 from laminator.run.code_channel import code_channel, parse_packet
 from laminator.run.log import RunLog
@@ -138,6 +139,25 @@ def test_names_begin_at_the_innermost_root() -> None:
     assert roots.name("/e/bin/python3") == "interpreter/python3"
     assert roots.name("/elsewhere/x.py") == "other/elsewhere/x.py"
     assert roots.script_at(Path("/e/lib/site/own")).name("/e/lib/site/own/m.py") == "script/m.py"
+
+
+def test_a_system_folder_has_one_name() -> None:
+    """After the merge of /lib into /usr, a library has the name that its package gives it."""
+    interpreter = Interpreter(
+        given=Path("/e/bin/python"),
+        executable=Path("/usr/bin/python3.11"),
+        version="cpython 3.11.2",
+        prefixes=(Path("/e"), Path("/usr")),
+        packages=(Path("/e/lib/python3.11/site-packages"),),
+        sources=(),
+    )
+    roots = roots_of(interpreter, Path("/work/train.py"))
+    real = Path("/lib/x86_64-linux-gnu/libc.so.6").resolve()
+    assert roots.name("/lib/x86_64-linux-gnu/libc.so.6") == f"system{real}"
+    assert roots.name(str(real)) == f"system{real}"
+    assert roots.name("/usr/lib/python3.11/json/__init__.py") == "stdlib/json/__init__.py"
+    assert roots.name("/usr/bin/python3.11") == "interpreter/python3.11"
+    assert roots.name("/work/train.py") == "script/train.py"
 
 
 class _Log:
