@@ -69,6 +69,8 @@ _ROOT = Path("/laminator")
 _HOST = _ROOT / "model_host.py"
 _HOST_DIGEST = hashlib.sha256(Path(model_host.__file__).read_bytes()).digest()
 _GRACE_SECONDS = 3.0
+EVALUATION_SECONDS = 24 * 3600.0
+"""How long an evaluation's work may take, from the model's start to the measurer's result."""
 
 
 class Evaluation(NamedTuple):
@@ -146,8 +148,7 @@ def measure_model(started: StartedRun, evaluation: Evaluation) -> tuple[Property
         for theirs in (control, measurer_end, model_end, code):
             theirs.close()
         send_frame(attester_end, encode_orders(_orders(started, evaluation)), MEASURER)
-        result = receive_frame(attester_end, MAX_RESULT_BYTES, MEASURER)
-        properties = _properties(result, model)
+        properties = _properties(_result(attester_end), model)
     if started.sandbox.separation != NAMESPACES:
         return tuple(item._replace(source="reported") for item in properties)
     return properties
@@ -212,6 +213,7 @@ def _start_model(started: StartedRun, evaluation: Evaluation, channel: int, log:
         cwd=paths.home,
         pass_fds=(channel, log),
         network=started.request.network,
+        strict=not started.request.network,
         stdin=subprocess.DEVNULL,
     )
     return start(job, paths.filesystem, started.sandbox)
@@ -276,6 +278,16 @@ def _plain_paths(
     if not evaluation.has_code:
         return ModelPaths(plan.filesystem, script, model, None, plan.home)
     return ModelPaths(plan.filesystem, host, model, script, plan.home)
+
+
+def _result(attester_end: socket.socket) -> bytes:
+    """Return the measurer's result. Raises ModelFailedError where none comes in time."""
+    attester_end.settimeout(EVALUATION_SECONDS)
+    try:
+        return receive_frame(attester_end, MAX_RESULT_BYTES, MEASURER)
+    except TimeoutError as error:
+        message = f"the model had not answered everything after {EVALUATION_SECONDS:g} seconds"
+        raise ModelFailedError("model.time", f"{message}; no card is written") from error
 
 
 def _properties(result: bytes, model: Process) -> tuple[Property, ...]:

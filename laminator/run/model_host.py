@@ -19,8 +19,10 @@ Laminator, since the user's environment need not have it, so it has the few line
 the frames need. An error ends the process; its last words go to stderr.
 """
 
+import contextlib
 import importlib.util
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +43,8 @@ _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
 _DIRECT = 24
 HUNG_UP = 1
 """The exit status, without a word, where the measurer has ended: it says itself why."""
+_LEAST_MEMORY, _FILE_BYTES = 2 << 30, 1 << 30
+_OPEN_FILES, _THREADS = 4096, 4096
 _NULL = b"\xf6"
 _ARGUMENT_SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 
@@ -54,6 +58,7 @@ class Host(NamedTuple):
 
 def main(arguments: Sequence[str]) -> None:
     """Serve one model on the socket at descriptor `arguments[0]` until the other end hangs up."""
+    limit_resources()
     connection = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(connection.fileno(), False)
     if len(arguments) > 2:  # noqa: PLR2004 - descriptor, model, code
@@ -67,6 +72,27 @@ def main(arguments: Sequence[str]) -> None:
         scores = _score_array(host.predict(batch))
         reply = {"shape": list(scores.shape), "scores": scores.tobytes()}
         send(connection, reply)
+
+
+def limit_resources() -> None:
+    """Set hard limits before any of the provider's code runs, none above what there is.
+
+    Memory is three quarters of what is available, at least 2 GiB. A core file shows nothing of it.
+    """
+    available = 0
+    with contextlib.suppress(OSError), Path("/proc/meminfo").open(encoding="ascii") as file:
+        available = next((int(x.split()[1]) for x in file if x.startswith("MemAvailable:")), 0)
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_DATA: max(_LEAST_MEMORY, available * 1024 * 3 // 4),
+        resource.RLIMIT_FSIZE: _FILE_BYTES,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_NPROC: _THREADS,
+    }
+    for number, limit in limits.items():
+        _, hard = resource.getrlimit(number)
+        least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(number, (least, least))
 
 
 def load_with_code(model_path: str, code_path: str) -> Host:

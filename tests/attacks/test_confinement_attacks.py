@@ -1,0 +1,170 @@
+"""What a workload or a model tries on the kernel and on the machine's resources."""
+
+import errno
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import evaluating
+import pytest
+from model_process import CONSTANT, table
+
+from laminator.errors import LaminatorError
+from laminator.run import evaluation, seccomp
+from laminator.run.bubblewrap import bubblewrap
+from laminator.run.evaluation import measure_model, parse_evaluation
+from laminator.run.filesystem import folder_binds, merged, system_filesystem
+from laminator.run.sandbox import NAMESPACES, Job, Sandbox, isolation, probe, start
+
+ARCH = 0xC000003E
+X = [(7 * i) % 30 for i in range(60)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sandbox() -> Sandbox:
+    found = probe(bubblewrap())
+    if found.separation != NAMESPACES or not seccomp.is_available():
+        pytest.skip("namespaces or filters are forbidden here")
+    return found
+
+
+# Makes each call with harmless arguments and prints the error's number.
+CALLS = """
+import ctypes, sys
+library = ctypes.CDLL(None, use_errno=True)
+for words in sys.argv[1:]:
+    numbers = [ctypes.c_long(int(word)) for word in words.split(",")]
+    print(ctypes.get_errno() if library.syscall(*numbers) < 0 else 0)
+"""
+
+
+def errors_of(calls: list[str], sandbox: Sandbox, *, strict: bool = False) -> list[int]:
+    """Return the error's number, or 0, of each system call within a sandbox."""
+    python = Path(sys.executable).resolve()
+    filesystem = merged(
+        system_filesystem(), folder_binds([Path(sys.base_prefix), python.parent.parent])
+    )
+    job = Job(
+        command=[str(python), "-I", "-c", CALLS, *calls],
+        env={},
+        cwd=Path("/"),
+        strict=strict,
+        stdout=subprocess.PIPE,
+    )
+    process = start(job, filesystem, sandbox)
+    with process.popen:
+        output, _ = process.popen.communicate()
+    assert process.wait().code == 0
+    return [int(line) for line in output.split()]
+
+
+CLONE_CALLS = [f"56,{flag}" for flag in (0x20000, 0x10000000, 0x40000000, 0x20000000)]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_calls_that_reach_beyond_a_sandbox(sandbox: Sandbox, strict: bool) -> None:
+    numbers = [*map(str, seccomp.DENIED.values()), *CLONE_CALLS, "135,4194304", "16,0,21522,0"]
+    wanted = [errno.EPERM] * len(numbers)
+    assert errors_of([*numbers, "41,40,1,0"], sandbox, strict=strict) == [
+        *wanted,
+        errno.EAFNOSUPPORT,
+    ]
+    absent = list(map(str, seccomp.ABSENT.values()))
+    assert errors_of(absent, sandbox, strict=strict) == [errno.ENOSYS] * len(absent)
+
+
+def test_a_model_makes_no_process_and_no_socket(sandbox: Sandbox) -> None:
+    calls = [*map(str, seccomp.DENIED_STRICTLY.values()), "56,17"]
+    assert errors_of(calls, sandbox, strict=True) == [errno.EPERM] * len(calls)
+    families = ["41,2,1,0", "41,10,1,0", "41,16,3,0", "53,1,1,0,0"]
+    found = errors_of(families, sandbox, strict=True)
+    assert found == [errno.EAFNOSUPPORT] * 3 + [errno.EFAULT]
+
+
+def test_what_a_training_script_needs_is_there(sandbox: Sandbox) -> None:
+    assert errors_of(["41,2,1,0", "41,1,1,0", "39"], sandbox) == [0, 0, 0]
+
+
+def evaluated(folder: Path, code: str) -> LaminatorError:
+    """Return what the evaluation of a model with this code is refused with."""
+    (folder / "model.bin").write_bytes(b"weights")
+    (folder / "code.py").write_text(code)
+    labels = ["yes" if x % 3 else "no" for x in X]
+    (folder / "test.csv").write_text(table({"x": X, "label": labels}))
+    data = ("--data", f"test={folder / 'test.csv'}", "--labels", "label")
+    asked = evaluating.request(folder / "model.bin", "--model-code", folder / "code.py", *data)
+    with (
+        evaluating.started_run(asked, NAMESPACES) as started,
+        pytest.raises(LaminatorError) as caught,
+    ):
+        measure_model(started, parse_evaluation(asked.options))
+    return caught.value
+
+
+BIG_FILE = """
+import os, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+os.posix_fallocate(os.open('/tmp/f', os.O_CREAT | os.O_WRONLY), 0, (1 << 30) + 1)
+"""
+BOMBS = {
+    "forks": ("import os\nwhile True: os.fork()", "PermissionError"),
+    "memory": (
+        "import mmap\nkept = []\nwhile True: kept.append(mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE))",
+        "Cannot allocate memory",
+    ),
+    "descriptors": ("import os\nwhile True: os.dup(2)", "Too many open files"),
+    "a file": (BIG_FILE, "File too large"),
+}
+
+
+@pytest.mark.parametrize(("bomb", "said"), BOMBS.values(), ids=list(BOMBS))
+def test_a_model_that_takes_without_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], bomb: str, said: str
+) -> None:
+    error = evaluated(tmp_path, f"{bomb}\n{CONSTANT}")
+    assert error.code == "model.failed"
+    assert said in capfd.readouterr().err
+
+
+def test_a_model_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "EVALUATION_SECONDS", 1.0)
+    error = evaluated(tmp_path, f"import time\ntime.sleep(1000)\n{CONSTANT}")
+    assert error.code == "model.time"
+
+
+def verdict(program: bytes, number: int, first: int = 0, second: int = 0, arch: int = ARCH) -> int:
+    """Run a seccomp program as the kernel does; return its action."""
+    data = struct.pack("=IIQQQ", number, arch, 0, first, second)
+    steps = list(struct.iter_unpack("=HBBI", program))
+    place = accumulator = 0
+    while True:
+        code, yes, no, value = steps[place]
+        place += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("=I", data, value)
+            case 0x06:
+                return int(value)
+            case _:
+                tests = {0x15: accumulator == value, 0x35: accumulator >= value}
+                place += yes if tests.get(code, accumulator & value) else no
+
+
+def test_calls_by_another_table_of_numbers() -> None:
+    """32-bit calls have other numbers, and x32 calls a bit of their own."""
+    program = seccomp.program()
+    assert verdict(program, 39) == 0x7FFF0000
+    assert verdict(program, 39, arch=0x40000003) == 0x50000 | errno.EPERM
+    assert verdict(program, 0x40000000 | 39) == 0x50000 | errno.EPERM
+    assert verdict(program, 56, 0x3D0F00) == 0x7FFF0000  # a thread
+
+
+def test_the_claims_say_what_is_in_force(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = isolation(sandbox, network=False).confinement
+    assert found is not None
+    assert (found.landlock, found.seccomp) == (0, True)
+    monkeypatch.setattr("laminator.run.sandbox.is_available", lambda: False)
+    found = isolation(sandbox, network=False).confinement
+    assert found is not None
+    assert not found.seccomp
