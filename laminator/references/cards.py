@@ -11,7 +11,8 @@ from laminator.references.packing import pack
 def read_card(data: bytes) -> tuple[ReferencePackage, ...]:
     """Return the files of code of a card that nobody has verified, grouped by their first folder.
 
-    A name that was loaded with other bytes later stands in one more package of the same name.
+    Without the bootstrap: it is the attester's own, which a launch's reference value covers. A name
+    that was loaded with other bytes later stands in one more package of the same name.
     Raises MalformedError.
     """
     card = parse_card(data)
@@ -21,7 +22,7 @@ def read_card(data: bytes) -> tuple[ReferencePackage, ...]:
         Record("entry", f"script/{workload.entry.label}", workload.entry.digest.value),
         Record("interpreter", f"interpreter/{python.label}", python.digest.value),
     ]
-    loaded = [record for record in card.log if record.event in CODE_FILES]
+    loaded = [record for record in card.log if record.event in CODE_FILES[1:]]
     groups: dict[str, list[dict[str, bytes]]] = {}
     for record in (*own, *loaded):
         layers = groups.setdefault(_group(record.name), [])
