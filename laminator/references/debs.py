@@ -178,8 +178,7 @@ def _files(part: IO[bytes]) -> dict[str, bytes]:
             else:
                 raise MalformedError("deb.kind", f"{shown(path)} is a device")
     led = {path: digests[end] for path, end in _resolved(links).items() if end in digests}
-    whole = {**digests, **led}
-    return {name: digest for path, digest in whole.items() for name in _places(path)}
+    return {_place(path): digest for path, digest in {**digests, **led}.items()}
 
 
 def _resolved(links: Mapping[str, str]) -> dict[str, str]:
@@ -228,17 +227,12 @@ def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return digest.digest()
 
 
-def _places(path: str) -> tuple[str, ...]:
-    """Return the names that a run may log the file at `path` (below /) under.
-
-    A file of a merged folder can be reached, and named, with and without /usr.
-    """
+def _place(path: str) -> str:
+    """Return the name that a run logs the file at `path` (below /) under."""
     if binary := _PYTHON.fullmatch(path):
-        return (f"interpreter/{binary[1]}",)
+        return f"interpreter/{binary[1]}"
     if stdlib := _STDLIB.fullmatch(path):
-        return (f"stdlib/{stdlib[1]}",)
+        return f"stdlib/{stdlib[1]}"
     if path.startswith(_SITE):
-        return (f"site/{path.removeprefix(_SITE)}",)
-    short = path.removeprefix("usr/")
-    merged = path != short and short.startswith(_MERGED)
-    return (f"system/{path}", f"system/{short}") if merged else (f"system/{path}",)
+        return f"site/{path.removeprefix(_SITE)}"
+    return f"system/{path}"
