@@ -76,6 +76,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="an endorsement of a measurer, or a list of those withdrawn, of `laminator endorse`",
     )
     _add_times(parser)
+    _add_more(parser)
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
+
+
+def _add_more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--collateral",
         action="append",
@@ -91,7 +96,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a card that CARD builds on: judged for trust, code and revocation as part of CARD's "
         "lineage, not for what the policy asks of CARD itself",
     )
-    parser.add_argument("--json", action="store_true", help="print results as JSON")
 
 
 def _add_subjects(parser: argparse.ArgumentParser) -> None:
