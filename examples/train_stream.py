@@ -10,6 +10,7 @@ against what the attester measured. Needs laminator[ml,data].
 
 import argparse
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
@@ -35,8 +36,9 @@ class RowGroups(Dataset):
     def __getitem__(self, index):
         name, group = self.places[index]
         table = pq.ParquetFile(self.folder[name]).read_row_group(group, use_threads=False)
-        columns = [torch.from_numpy(column.to_numpy()) for column in table.columns]
-        return torch.stack(columns[:-1], dim=1), columns[-1].float()
+        *features, labels = (column.to_numpy() for column in table.columns)
+        x = np.stack(features, axis=1)
+        return torch.from_numpy(x), torch.from_numpy(labels.astype(np.float32))
 
 
 def main():
