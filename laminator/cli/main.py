@@ -59,6 +59,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("laminator.cli.run", "run a program under measurement and write its card"),
     "evaluate": Verb("laminator.cli.evaluate", "measure properties of a model and write a card"),
+    "datasheet": Verb("laminator.cli.datasheet", "measure the records of data sets, write a card"),
     "verify": Verb("laminator.cli.verify", "verify cards offline against a policy", brief=True),
     "show": Verb("laminator.cli.show", "print a card without verifying it", brief=True),
     "ledger": Verb("laminator.cli.ledger", "list this user's runs by number, or export a ledger"),

@@ -89,6 +89,11 @@ def _unreadable(error: Exception) -> MalformedError:
     return MalformedError("arrow.syntax", f"not readable: {shown(str(error))}")
 
 
+def check_pyarrow() -> None:
+    """Raise UsageError where the code that runs here has no pyarrow."""
+    _pyarrow()
+
+
 def _pyarrow() -> Any:  # noqa: ANN401
     try:
         import pyarrow as pa

@@ -81,10 +81,14 @@ def infer_schema(source: Source) -> Schema:
 
 
 def canonical_records(source: Source, schema: Schema) -> Iterator[bytes]:
-    """Yield every record's canonical bytes. Raises MalformedError, UsageError."""
-    encode = canonical(schema)
+    """Return every record's canonical bytes. Raises MalformedError, UsageError."""
+    return map(canonical(schema), read_records(source, schema))
+
+
+def read_records(source: Source, schema: Schema) -> Iterator[dict[str, object]]:
+    """Yield every record's values by name. Raises MalformedError, UsageError."""
     for file in source.files:
-        yield from map(encode, _read(file, source.form, schema))
+        yield from _read(file, source.form, schema)
 
 
 def hash_source(source: Source, schema: Schema) -> Multiset:

@@ -30,6 +30,7 @@ Work = Callable[[Setup, RunRequest, RunRecord], Outcome]
 VERBS = {
     "run": "laminator.run.workload_run",
     "evaluate": "laminator.run.evaluation",
+    "datasheet": "laminator.run.datasheet",
 }
 """Each verb's module has a function `work` of type Work."""
 

@@ -2,6 +2,7 @@
 
     attester              the measured run (setup and request come from descriptors)
     measurer FD FD        the process that holds the labels of an evaluation
+    records FD            the process that reads the records of data sets
 
 The role's module is imported only when it is known: the measured copy has no byte code.
 """
@@ -27,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
             from laminator.run.measurer import main as measurer
 
             return measurer(arguments)
+        case ["records", *arguments]:
+            from laminator.run.record_measurer import main as records
+
+            return records(arguments)
         case _:
             sys.stderr.write("laminator: this is started by `laminator run`\n")
             return _USAGE_STATUS

@@ -15,7 +15,7 @@ from laminator.fields import array, choice, flag, name, octets, uint
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 4096
-VERBS = ("run", "evaluate")
+VERBS = ("run", "evaluate", "datasheet")
 KEYS = ("ecc", "rsa")
 
 _Item = TypeVar("_Item")
