@@ -160,9 +160,9 @@ def _required_wheels(item: Any) -> Iterator[LockedWheel]:  # noqa: ANN401 - the 
 def _pinned(item: Any) -> str:  # noqa: ANN401 - the parser's types
     from packaging.version import InvalidVersion, Version
 
-    pins = [pin for pin in item.specifier if pin.operator in ("==", "===")]
+    pins = list(item.specifier or ())
     try:
-        if len(pins) == len(item.specifier) == 1:
+        if len(pins) == 1 and pins[0].operator in ("==", "==="):
             return str(Version(pins[0].version))
     except InvalidVersion:
         pass

@@ -113,6 +113,7 @@ def test_stronger_hashes_of_a_lock_count_alone(tmp_path: Path) -> None:
     ("text", "code"),
     [
         ("demo-pkg==1.2\n", "lock.hash"),
+        ("demo-pkg\n", "lock.pin"),
         ("demo-pkg==1.2 --hash=md5:" + "0" * 32 + "\n", "lock.hash"),
         ("demo-pkg==1.2 --hash=sha256:zz\n", "lock.hash"),
         ("demo-pkg>=1.2 --hash=sha256:" + "0" * 64 + "\n", "lock.pin"),
