@@ -1,7 +1,8 @@
 """COSE_Sign1 in its one encoding, and the payloads of endorsements."""
 
-from typing import Any
+from typing import itertools
 
+import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -87,6 +88,7 @@ def test_the_header_is_what_is_signed() -> None:
         (with_header(P256, kid=bytes(32)), "cose.kid"),
         (with_header(P256, content_type=None), "field.missing"),
     ],
+    ids=itertools.count(),
 )
 def test_no_such_message(data: bytes, code: str) -> None:
     with pytest.raises(MalformedError) as caught:
