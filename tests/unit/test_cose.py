@@ -1,8 +1,8 @@
 """COSE_Sign1 in its one encoding, and the payloads of endorsements."""
 
-from typing import itertools
+import itertools
+from typing import Any
 
-import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
