@@ -61,7 +61,11 @@ class Tables:
     def statement(
         self, name: str, value: Value, on: tuple[str, ...], more: Mapping[str, Value]
     ) -> Property:
-        """Return a property over these data sets, with what their records are."""
+        """Return a property over these data sets, with what their records are.
+
+        A reader that is not the attester's own code could change whatever this process says, so
+        all is `reported` where one is needed.
+        """
         forms = [self.sources[key].form for key in on]
         parameters: dict[str, Value] = {
             "schema": tuple(map(tuple, self.schemas[on[0]].plain())),  # type: ignore[arg-type]
@@ -70,7 +74,8 @@ class Tables:
             "record": tuple(MEANING[form] for form in forms),
             **more,
         }
-        source = "reported" if UNMEASURED.intersection(forms) else "measured"
+        read = {item.form for item in self.sources.values()}
+        source = "reported" if UNMEASURED & read else "measured"
         return Property(name, value, source, MEASURER, on, MappingProxyType(parameters))
 
 
