@@ -72,6 +72,7 @@ SENTENCES = {
     "most the workload's own word.",
     "isolation.network": "The workload had network access: it can have used data that no digest "
     "covers.",
+    "isolation.confinement": "Beyond its namespaces, nothing confined the workload by {missing}.",
     "statements.reported": "Reported values are the word of the measured workload, whose code "
     "decides them.",
     "statements.declared": "Declared values were typed by a person; nothing measured them.",
@@ -108,7 +109,7 @@ def caveats(appraised: Appraised, policy: Policy) -> tuple[Caveat, ...]:
         *trust_caveats(appraised.trust),
         *_time(appraised),
         _caveat("runs.one-machine", number=claims.run.number),
-        *_isolation(claims.isolation),
+        *isolation_caveats(claims.isolation),
         *_statements(claims),
         *_data(claims, policy),
         *_lineage(claims, appraised.checks),
@@ -178,11 +179,17 @@ def _proven_time(proven: "VerifiedTime", at: dt.datetime) -> Iterator[Caveat]:
         yield _caveat("time.judged-then", time=time)
 
 
-def _isolation(isolation: Isolation) -> Iterator[Caveat]:
+def isolation_caveats(isolation: Isolation) -> Iterator[Caveat]:
+    """Yield what was missing between the workload and the rest of its machine."""
     if isolation.separation == "none":
         yield _caveat("isolation.none")
     if isolation.network:
         yield _caveat("isolation.network")
+    found = isolation.confinement
+    if found is not None:
+        parts = (("Landlock", found.landlock), ("a system call filter", found.seccomp))
+        if missing := [name for name, in_force in parts if not in_force]:
+            yield _caveat("isolation.confinement", missing=" or ".join(missing))
 
 
 def _statements(claims: Claims) -> Iterator[Caveat]:

@@ -71,8 +71,7 @@ class ExitStatus(NamedTuple):
 class Job:
     """A command with what it inherits: `pass_fds` keep their numbers; stdio as in subprocess.
 
-    `strict` work starts no process of its own and has no sockets but Unix ones; `filters` are
-    descriptors of seccomp programs, which `start` adds.
+    `strict` work starts no process and has Unix sockets only; `start` adds the seccomp `filters`.
     """
 
     command: Sequence[str]
@@ -216,10 +215,7 @@ def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
 
 
 def start(
-    job: Job,
-    filesystem: Filesystem,
-    sandbox: Sandbox,
-    prepare: Callable[[int], None] | None = None,
+    job: Job, filesystem: Filesystem, sandbox: Sandbox, prepare: Callable[[int], None] | None = None
 ) -> Process:
     """Start `job`; only namespaces make `filesystem` its root, elsewhere it has no meaning.
 
@@ -233,25 +229,20 @@ def start(
             if prepare is None:
                 return _start_in_namespaces(filtered, filesystem, sandbox, ())
             return _start_prepared(filtered, filesystem, sandbox, prepare)
-    words = [*_setpriv(sandbox.separation), *job.command]
-    popen = _popen(words, job, job.pass_fds, cwd=job.cwd)
+    popen = _popen([*_setpriv(sandbox.separation), *job.command], job, job.pass_fds, cwd=job.cwd)
     return Process(popen=popen, sandbox=sandbox, group=popen.pid)
 
 
 def ask(
-    command: Sequence[str],
-    folders: Sequence[Path],
-    sandbox: Sandbox,
-    copies: Sequence[Bind] = (),
+    command: Sequence[str], folders: Sequence[Path], sandbox: Sandbox, copies: Sequence[Bind] = ()
 ) -> bytes:
     """Run a short command where only the system and `folders` are visible; return its output.
 
     `copies` are bound over them and pinned, so that it is the measured copy of a program that runs.
     Raises MachineError if it fails or takes longer than 20 seconds.
     """
-    filesystem = merged(
-        system_filesystem(), folder_binds(folders), Filesystem(read_only=tuple(copies))
-    )
+    copied = Filesystem(read_only=tuple(copies))
+    filesystem = merged(system_filesystem(), folder_binds(folders), copied)
     filesystem = pin_code(filesystem, [copy.target for copy in copies])
     job = Job(
         command=command,

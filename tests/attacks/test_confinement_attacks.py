@@ -10,6 +10,8 @@ import evaluating
 import pytest
 from model_process import CONSTANT, table
 
+from laminator.appraise.caveats import isolation_caveats
+from laminator.claims import Confinement, Isolation
 from laminator.errors import LaminatorError
 from laminator.run import evaluation, seccomp
 from laminator.run.bubblewrap import bubblewrap
@@ -168,3 +170,14 @@ def test_the_claims_say_what_is_in_force(sandbox: Sandbox, monkeypatch: pytest.M
     found = isolation(sandbox, network=False).confinement
     assert found is not None
     assert not found.seccomp
+
+
+@pytest.mark.parametrize(
+    ("landlock", "filtered", "said"),
+    [(0, True, ["by Landlock."]), (7, False, ["by a system call filter."]), (7, True, [])],
+)
+def test_what_the_kernel_lacked_is_named(landlock: int, filtered: bool, said: list[str]) -> None:
+    confinement = Confinement(landlock, filtered, {})
+    found = Isolation("namespaces", (), True, False, False, confinement)
+    texts = [caveat.text for caveat in isolation_caveats(found)]
+    assert [text.partition("workload ")[2] for text in texts] == said
