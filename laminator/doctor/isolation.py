@@ -3,6 +3,7 @@
 from laminator.doctor.finding import MISSING, PRESENT, WARNING, Finding, Host
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.sandbox import NAMESPACES, UID, Sandbox, probe
+from laminator.run.seccomp import is_available
 
 _SYSCTL = "/proc/sys/"
 _WITHOUT = "properties of a run without isolation are only `reported`"
@@ -14,7 +15,7 @@ def isolation_findings(host: Host, sandbox: Sandbox | None = None) -> tuple[Find
     Raises nothing: a separation that does not work is a finding.
     """
     tried = probe(bubblewrap()) if sandbox is None else sandbox
-    return (_separation(tried), *kernel_findings(host))
+    return (_separation(tried), _filter(), *kernel_findings(host))
 
 
 def kernel_findings(host: Host) -> tuple[Finding, ...]:
@@ -63,6 +64,14 @@ def _separation(sandbox: Sandbox) -> Finding:
         return Finding("isolation", "separation", WARNING, detail, advice)
     detail = f"nothing separates workloads ({sandbox.reason}); {_WITHOUT}"
     return Finding("isolation", "separation", MISSING, detail, advice)
+
+
+def _filter() -> Finding:
+    if is_available():
+        detail = "the kernel filters workloads' system calls (seccomp)"
+        return Finding("isolation", "seccomp", PRESENT, detail)
+    detail = "no filter of system calls: the kernel has none, or the processor is not x86-64"
+    return Finding("isolation", "seccomp", WARNING, f"{detail}; cards say so")
 
 
 def _setting(host: Host, name: str) -> str | None:
