@@ -181,3 +181,13 @@ def test_what_the_kernel_lacked_is_named(landlock: int, filtered: bool, said: li
     found = Isolation("namespaces", (), True, False, False, confinement)
     texts = [caveat.text for caveat in isolation_caveats(found)]
     assert [text.partition("workload ")[2] for text in texts] == said
+
+
+def test_no_call_of_these_is_dropped_from_the_list() -> None:
+    memory = {"ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"}
+    spaces = {"mount", "umount2", "move_mount", "open_tree", "mount_setattr", "unshare", "setns"}
+    shared = {"keyctl", "bpf", "perf_event_open", "userfaultfd", "open_by_handle_at"}
+    kernel = {"init_module", "finit_module", "kexec_load", "kexec_file_load"}
+    assert memory | spaces | shared | kernel <= set(seccomp.DENIED)
+    assert {"clone3", "io_uring_setup"} <= set(seccomp.ABSENT)
+    assert {"fork", "vfork"} <= set(seccomp.DENIED_STRICTLY)
