@@ -42,7 +42,7 @@ SEED_FROM_NONCE = "nonce"
 
 FOUND_PARAMETERS = frozenset(
     {"n", "correct", "slices", "classes", "classes-from", "decision", "features", "seed"}
-    | {"shared", "state", "format", "record"}
+    | {"shared", "state", "holds", "format", "record"}
 )
 """Parameters that a measurer finds in model, data and the run's seed rule, rather than is told."""
 

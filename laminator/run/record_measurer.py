@@ -42,7 +42,7 @@ from laminator.run.record_orders import (
 )
 
 ATTESTER = "the attester"
-MEASURER = "laminator"
+MEASURER = "laminator.run.record_measurer"
 
 
 class Tables:
@@ -76,7 +76,8 @@ class Tables:
         }
         read = {item.form for item in self.sources.values()}
         source = "reported" if UNMEASURED & read else "measured"
-        return Property(name, value, source, MEASURER, on, MappingProxyType(parameters))
+        measurer = f"{MEASURER}.{name}/1"
+        return Property(name, value, source, measurer, on, MappingProxyType(parameters))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -129,7 +130,8 @@ def _records(tables: Tables, on: tuple[str, ...], _: Datasheet) -> Property:
 def _disjoint(tables: Tables, on: tuple[str, ...], _: Datasheet) -> Property:
     one, other = (record_digests(tables.records(key)) for key in on)
     shared = count_shared(one, other)
-    return tables.statement("disjoint", shared == 0, on, {"shared": shared, "method": "sha-256"})
+    more: dict[str, Value] = {"shared": shared, "method": "sha-256", "holds": shared == 0}
+    return tables.statement("disjoint", shared == 0, on, more)
 
 
 def _near(tables: Tables, on: tuple[str, ...], sheet: Datasheet) -> Property:
@@ -144,7 +146,8 @@ def _union(tables: Tables, on: tuple[str, ...], _: Datasheet) -> Property:
     one, other, whole = (hash_source(tables.sources[key], tables.schemas[key]) for key in on)
     counts = (one.number, other.number, whole.number)
     more: dict[str, Value] = {"n": counts, "hash": "lthash16-1024-shake256"}
-    return tables.statement("union", one + other == whole, on, more)
+    more["holds"] = one + other == whole
+    return tables.statement("union", more["holds"], on, more)
 
 
 RecordMeasurer = Callable[[Tables, tuple[str, ...], Datasheet], Property]

@@ -60,7 +60,7 @@ def test_disjoint_is_exact(tmp_path: Path) -> None:
     apart = measured(tmp_path, sheet, train=LINES[:30], test=LINES[30:])
     assert (apart.value, apart.parameters["shared"], apart.source) == (True, 0, "measured")
     leak = measured(tmp_path, sheet, train=LINES[:30], test=[*LINES[30:], LINES[0], LINES[0]])
-    assert (leak.value, leak.parameters["shared"]) == (False, 1)
+    assert (leak.value, leak.parameters["shared"], leak.parameters["holds"]) == (False, 1, False)
 
 
 def test_the_same_records_typed_otherwise_are_still_shared(tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_a_whole_is_its_parts(tmp_path: Path) -> None:
     sheet = Datasheet((), sums=(("train", "test", "all"),))
     parts = {"train": LINES[:30], "test": LINES[30:]}
     assert measured(tmp_path, sheet, **parts, all=LINES[::-1]).value is True
-    assert measured(tmp_path, sheet, **parts, all=LINES[1:]).value is False
+    short = measured(tmp_path, sheet, **parts, all=LINES[1:])
+    assert (short.value, short.parameters["holds"]) == (False, False)
     assert measured(tmp_path, sheet, **parts, all=[*LINES[1:], LINES[1]]).value is False
 
 
