@@ -35,7 +35,7 @@ NOTHING = bytes(32)
 MAX_NAME = 1000
 LOST = 70
 """The exit status where a record cannot be sent: nothing runs that is not in the log."""
-_CHUNK = 1 << 20
+_CHUNK, _SMALL = 1 << 20, 1 << 12
 _config: dict[str, Any] = {}
 _channel = -1
 _sent: set[bytes] = set()
@@ -326,18 +326,20 @@ _SEEN = {
 }
 
 
-def _send_native(path: str) -> None:
+def _send_native(path: str) -> bool:
+    """Send a file's record, once; say whether it could be read."""
     real = os.path.realpath(path)
     if real in _mapped:
-        return
+        return True
     digest = _digest_file(real)
     if digest is None:
-        return
+        return False
     _mapped.add(real)
     name = name_of(real)
     if name.startswith("run/"):
         send("kernel", name, digest)
     send("native", name, digest)
+    return True
 
 
 def _list_mapped() -> None:
@@ -346,11 +348,9 @@ def _list_mapped() -> None:
         lines = file.readall().decode("utf-8", "surrogateescape").splitlines()
     for line in lines:
         fields = line.split(None, 5)
-        if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):  # noqa: PLR2004
-            path = fields[5]
-            if path not in _mapped and _digest_file(path) is None:
-                send("memory", os.path.basename(path), NOTHING)
-            _send_native(path)
+        path = fields[5] if len(fields) == 6 and "x" in fields[1] else ""  # noqa: PLR2004
+        if path.startswith("/") and path not in _mapped and not _send_native(path):
+            send("memory", os.path.basename(path), NOTHING)
 
 
 def _digest(data: bytes) -> bytes:
@@ -359,7 +359,7 @@ def _digest(data: bytes) -> bytes:
 
 def _hasher(size: int) -> Any:
     """Return OpenSSL's SHA-256 for what is large, once the workload has it."""
-    loaded = sys.modules.get("_hashlib") if size > _CHUNK else None
+    loaded = sys.modules.get("_hashlib") if size > _SMALL else None
     return _small_sha256 if loaded is None else loaded.openssl_sha256
 
 
