@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import os
 import py_compile
+import venv
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,46 @@ os.write(sys.modules["__laminator_bootstrap__"]._channel, {packet})
 def test_no_workload_can_call_its_own_code_the_bootstrap() -> None:
     """What is called so is known good by the attester's launch: the channel has no such event."""
     assert "bootstrap" not in EVENTS
+
+
+def test_what_an_environment_runs_at_start(tmp_path: Path) -> None:
+    """Lines of .pth files and sitecustomize run as with plain Python: each is in the log first."""
+    venv.create(tmp_path / "env", symlinks=True)
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "editable.py").write_text("")
+    files = {
+        "evil.pth": f"import hidden\n{tmp_path / 'elsewhere'}\n",
+        "hidden.py": "print('hidden')\n",
+        "sitecustomize.py": "print('site')\n",
+        "usercustomize.py": "print('user')\n",
+    }
+    for name, text in files.items():
+        (site / name).write_text(text)
+    what = BARE._replace(interpreter=str(tmp_path / "env" / "bin" / "python3"))
+    ran = run_measured(tmp_path, "import editable", what)
+    assert (ran.status, ran.stdout) == (0, "hidden\nsite\n"), ran.stderr
+    for name in ("evil.pth", "hidden.py", "sitecustomize.py"):
+        digest = hashlib.sha256(files[name].encode()).digest()
+        assert ran.digest(f"script/{(site / name).relative_to(tmp_path)}") == digest
+    assert any(record.event == "exec" for record in ran.records)
+
+
+def test_a_module_that_replaces_itself(tmp_path: Path) -> None:
+    """What a second import runs is in the log beside what the first one ran."""
+    again = "print('good')\nopen(__file__, 'w').write(\"print('evil')\\n\")\n"
+    (tmp_path / "helper.py").write_text(again)
+    ran = run_measured(tmp_path, "import helper, importlib; importlib.reload(helper)")
+    assert ran.stdout == "good\nevil\n", ran.stderr
+    sent = [record.digest for record in ran.records if record.name == "script/helper.py"]
+    assert sent == [hashlib.sha256(text.encode()).digest() for text in (again, EVIL)]
+
+
+def test_a_python_that_is_no_child_of_multiprocessing(tmp_path: Path) -> None:
+    """It is not measured as its parent is, and the log says that it was started."""
+    (tmp_path / "hidden.py").write_text(EVIL)
+    script = "import subprocess, sys\nsubprocess.run([sys.executable, 'hidden.py'], check=True)\n"
+    ran = run_measured(tmp_path, script)
+    assert ran.stdout == "evil\n", ran.stderr
+    assert "script/hidden.py" not in ran.names("source")
+    assert any("python3" in name for name in ran.names("process"))
