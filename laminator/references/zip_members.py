@@ -62,7 +62,7 @@ def list_members(descriptor: int) -> tuple[Member, ...]:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as stream, zipfile.ZipFile(stream) as archive:
             listed, end = archive.infolist(), archive.start_dir
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, ValueError, RuntimeError, struct.error) as error:
         raise MalformedError("zip.directory", "the zip's directory cannot be read") from error
     ordered = sorted(listed, key=lambda info: info.header_offset)
     starts = [info.header_offset for info in ordered] + [end]
