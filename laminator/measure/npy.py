@@ -60,7 +60,7 @@ def parse_npz(data: bytes) -> tuple[Column, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _parse_members(archive)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise MalformedError("npz.syntax", f"not a readable archive: {error}") from error
     except (RuntimeError, ValueError, struct.error) as error:
         raise MalformedError("npz.syntax", "not a plain zip archive") from error
