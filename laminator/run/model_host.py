@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     while (message := receive(connection)) is not None:
         batch = {name: _column(*rest) for name, *rest in message["columns"]}
         scores = _score_array(host.predict(batch))
-        reply = {"shape": list(scores.shape), "scores": scores.tobytes()}
+        reply = {"shape": list(scores.shape), "scores": scores.tobytes(), "tag": message["tag"]}
         send(connection, reply)
 
 

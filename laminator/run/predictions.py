@@ -4,8 +4,11 @@ Each frame (`laminator.run.frames`) is deterministic CBOR. The model's process s
 the model is loaded, then answers each batch:
 
     {"classes": [* tstr] / null}
-    {"columns": [* [name, kind, shape, content]]}    from here; kind: a NumPy element, text, image
-    {"shape": [rows] / [rows, classes], "scores": bytes}    little-endian 64-bit floats
+    {"columns": [* [name, kind, shape, content]], "tag": bytes}    from here
+    {"shape": [rows] / [rows, classes], "scores": bytes, "tag": bytes}    64-bit floats
+
+`kind` is a NumPy element, text or image; the floats are little-endian. The tag is 16 random bytes,
+drawn for this batch, so no answer can be for another batch, or made before its question.
 
 The rows go out in an order drawn afresh for each evaluation, and that order never leaves this
 process. What comes back is the other side's word: bounded before it is read, and nothing but
@@ -34,7 +37,8 @@ BATCH_BYTES = 16 * 1024**2
 _SCORE_BYTES = 8
 # So many scores a row are read where fewer are expected, to say how many there are.
 _CLASSES_READ = 1024
-_REPLY_OVERHEAD = 64
+_REPLY_OVERHEAD = 128
+_TAG_BYTES = 16
 
 
 def receive_classes(connection: socket.socket) -> tuple[str, ...] | None:
@@ -69,7 +73,7 @@ def ask(
 
     They are sent in an order that follows the run's `seed` and a fresh secret: a model's code that
     knows the order may know the labels. Raises MalformedError for any answer that is not `classes`
-    finite scores a row (or one), and where the model's process ends early.
+    finite scores a row (or one), or not to this batch, and where the model's process ends early.
     """
     rows = range(len(features[0])) if rows is None else rows
     order = shuffled(len(rows), seed, secrets.token_bytes(SEED_BYTES))
@@ -77,10 +81,11 @@ def ask(
     answers: list[tuple[Sequence[int], array[float]]] = []
     for batch in _batches(features, order):
         sent = [rows[place] for place in batch]
-        send_frame(connection, _batch_message(features, sent), MODEL)
+        tag = secrets.token_bytes(_TAG_BYTES)
+        send_frame(connection, _batch_message(features, sent, tag), MODEL)
         limit = len(batch) * max(classes, _CLASSES_READ) * _SCORE_BYTES + _REPLY_OVERHEAD
         reply = _receive(connection, limit)
-        found, scores = _parse_scores(reply, len(batch))
+        found, scores = _parse_scores(reply, len(batch), tag)
         if answers and found != width:
             raise MalformedError("model.scores", "batches differ in the shape of their scores")
         width = found
@@ -95,7 +100,7 @@ def _batches(features: Sequence[Column], order: Sequence[int]) -> Iterator[Seque
         yield order[start : start + size]
 
 
-def _batch_message(features: Sequence[Column], rows: Sequence[int]) -> bytes:
+def _batch_message(features: Sequence[Column], rows: Sequence[int], tag: bytes) -> bytes:
     columns: list[Encodable] = []
     for column in features:
         if isinstance(column, NumberColumn):
@@ -103,14 +108,19 @@ def _batch_message(features: Sequence[Column], rows: Sequence[int]) -> bytes:
         else:
             kind = "image" if isinstance(column, ImageColumn) else "text"
             columns.append([column.name, kind, [], column.take(rows)])
-    return encode({"columns": columns})
+    return encode({"columns": columns, "tag": tag})
 
 
-def _parse_scores(message: dict[Key, Value], rows: int) -> tuple[int | None, "array[float]"]:
+def _parse_scores(
+    message: dict[Key, Value], rows: int, tag: bytes
+) -> tuple[int | None, "array[float]"]:
     """Return (scores in each row, or None for one; the scores)."""
     shape, packed = message.get("shape"), message.get("scores")
-    if set(message) != {"shape", "scores"} or not isinstance(packed, bytes):
-        raise MalformedError("model.scores", f"expected shape and scores, got {shown(message)}")
+    if set(message) != {"shape", "scores", "tag"} or not isinstance(packed, bytes):
+        reason = f"expected shape, scores and tag, got {shown(message)}"
+        raise MalformedError("model.scores", reason)
+    if message["tag"] != tag:
+        raise MalformedError("model.tag", "the answer does not carry the tag of the batch asked")
     width: int | None
     match shape:
         case (int(found),):

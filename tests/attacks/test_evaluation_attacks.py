@@ -257,6 +257,40 @@ channel.shutdown(socket.SHUT_RDWR)
     assert not (tmp_path / "bomb").exists()
 
 
+# Speaks in the host's place; asks and answers are of 1,024 rows each, as the measurer's are.
+TAGGED = """
+import socket, sys
+channel = socket.socket(fileno=int(sys.argv[1]))
+host = sys.modules["__main__"]
+
+def answer(tag):
+    host.send(channel, {"shape": [1024], "scores": bytes(8 * 1024), "tag": tag})
+
+host.send(channel, {"classes": ["no", "yes"]})
+SPEECH
+while host.receive(channel): pass
+"""
+TWICE = "first = host.receive(channel)['tag']; answer(first); answer("
+TAGS = {
+    "replayed": f"{TWICE}first)",
+    "early": "answer(bytes(16))",
+    "guessed": f"{TWICE}bytes([first[0] ^ 1]) + first[1:])",
+}
+
+
+@pytest.mark.parametrize("speech", TAGS.values(), ids=list(TAGS))
+def test_an_answer_to_another_batch(bench: Bench, speech: str) -> None:
+    """It has the right shape and comes at the right time; only its tag tells what it answers."""
+    bench.write(
+        "test.csv", table({"x": [i % 7 for i in range(2048)], "label": ["no", "yes"] * 1024})
+    )
+    honest = "answer(host.receive(channel)['tag']); " * 2
+    bench.write("code.py", TAGGED.replace("SPEECH", honest))
+    assert bench.evaluate().parameters["n"] == 2048
+    bench.write("code.py", TAGGED.replace("SPEECH", speech))
+    assert _refused(bench.evaluate).code == "model.tag"
+
+
 @pytest.mark.parametrize(
     ("scores", "code"),
     [

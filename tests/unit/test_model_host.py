@@ -250,7 +250,7 @@ def test_one_class_needs_the_codes_classes(tmp_path: Path) -> None:
 
 
 # What a hostile model's process may say in place of its first frame, or of its scores.
-SCORES = {"shape": [1], "scores": bytes(8)}
+SCORES = {"shape": [1], "scores": bytes(8), "tag": bytes(16)}
 LIES: dict[str, Any] = {
     "pickle": b"\x80\x04\x95\x00",
     "garbage": b"\xff" * 20,
@@ -265,13 +265,21 @@ LIES: dict[str, Any] = {
     "other rows": cbor.encode({**SCORES, "shape": [2]}),
     "negative": cbor.encode({**SCORES, "shape": [1, -1]}),
     "short": cbor.encode({**SCORES, "scores": bytes(7)}),
-    "not deterministic": b"\xa2\x65shape\x81\x18\x01\x66scores\x48" + bytes(8),
+    "no tag": cbor.encode({"shape": [1], "scores": bytes(8)}),
+    "another tag": cbor.encode({**SCORES, "tag": b"\x01" * 16}),
+    "short tag": cbor.encode({**SCORES, "tag": bytes(15)}),
+    "a tag that is no bytes": cbor.encode({**SCORES, "tag": "\0" * 16}),
+    "not deterministic": b"\xa3\x63tag\x50"
+    + bytes(16)
+    + b"\x65shape\x81\x18\x01\x66scores\x48"
+    + bytes(8),
     "trailing": cbor.encode(SCORES) + b"\x00",
 }
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=list(LIES))
-def test_lies_on_the_channel(lie: bytes) -> None:
+def test_lies_on_the_channel(lie: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_bytes", bytes)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send_frame(theirs, lie, "")
@@ -282,7 +290,8 @@ def test_lies_on_the_channel(lie: bytes) -> None:
             predictions.ask(ours, [column("x", ("1",))], 2)
 
 
-def test_an_honest_answer_on_the_channel() -> None:
+def test_an_honest_answer_on_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_bytes", bytes)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send_frame(theirs, cbor.encode(SCORES), "")
@@ -341,8 +350,8 @@ def _echo(connection: socket.socket, seen: list[int]) -> None:
     message = model_host.receive(connection)
     rows = np.frombuffer(message["columns"][0][3], dtype="<i8")
     seen.extend(rows.tolist())
-    reply = {"shape": [len(rows)], "scores": (rows / 1000).astype("<f8").tobytes()}
-    model_host.send(connection, reply)
+    scores = (rows / 1000).astype("<f8").tobytes()
+    model_host.send(connection, {"shape": [len(rows)], "scores": scores, "tag": message["tag"]})
 
 
 def test_rows_larger_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
