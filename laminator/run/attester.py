@@ -17,6 +17,7 @@ from laminator.report.text import safe_message
 from laminator.run import request as request_format
 from laminator.run import setup as setup_format
 from laminator.run.dumpable import make_undumpable
+from laminator.run.limits import forbid_core_files
 from laminator.run.outcome import ENDINGS, FAILURE_STATUS, Outcome, card_written, outcome_of
 from laminator.run.request import RunRequest, parse_request
 from laminator.run.run_list import RunRecord
@@ -39,6 +40,7 @@ def main() -> int:
     """Make the run; return the exit status."""
     sys.excepthook = _crash
     make_undumpable()
+    forbid_core_files()
     try:
         listen()
         setup = parse_setup(_read(SETUP_VARIABLE, setup_format.MAX_BYTES))

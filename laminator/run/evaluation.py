@@ -29,6 +29,7 @@ from laminator.run.bubblewrap import attester_copy
 from laminator.run.code_channel import code_channel
 from laminator.run.filesystem import HOME, Bind, Filesystem, merged
 from laminator.run.frames import receive_frame, send_frame
+from laminator.run.limits import model_limits
 from laminator.run.measurement import (
     Copied,
     Measurement,
@@ -121,7 +122,7 @@ def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
     evaluation = parse_evaluation(request.options)
     _check_inputs(request, evaluation)
     types = {MODEL: "model", evaluation.data: "dataset", LABELS: "dataset"}
-    with begin_run(setup, request, record, types) as started:
+    with begin_run(setup, request, record, types, model_limits()) as started:
         properties = measure_model(started, evaluation)
         sealed = finish_run(started, properties, {})
         write_card(started, sealed)
@@ -202,7 +203,8 @@ def _start_model(started: StartedRun, evaluation: Evaluation, channel: int, log:
     `channel` is its end of the measurer's socket, `log` where its records of code go.
     """
     paths, code = _model_paths(started, evaluation), started.code
-    words = [str(channel), str(paths.model), *(() if paths.code is None else (str(paths.code),))]
+    words = [str(channel), _limits(started), str(paths.model)]
+    words += [] if paths.code is None else [str(paths.code)]
     script = Script(started.request.argv[0], ("-P",), str(paths.host), words)
     at = BOOTSTRAP if started.sandbox.separation == NAMESPACES else code.start.bootstrap
     roots = code.roots if paths.code is None else code.roots.script_at(paths.code.parent)
@@ -217,6 +219,13 @@ def _start_model(started: StartedRun, evaluation: Evaluation, channel: int, log:
         stdin=subprocess.DEVNULL,
     )
     return start(job, paths.filesystem, started.sandbox)
+
+
+def _limits(started: StartedRun) -> str:
+    """Return the limits for the model's process: those in the claims, where they say any."""
+    stated = started.isolation.confinement
+    limits = model_limits() if stated is None else stated.limits
+    return ",".join(f"{name}={limit}" for name, limit in limits.items())
 
 
 def _model_paths(started: StartedRun, evaluation: Evaluation) -> ModelPaths:

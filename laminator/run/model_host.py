@@ -2,7 +2,9 @@
 
 Runs as a script of its own in the user's Python environment, inside the workload's sandbox:
 
-    python -P -B model_host.py DESCRIPTOR MODEL [CODE]
+    python -P -B model_host.py DESCRIPTOR LIMITS MODEL [CODE]
+
+LIMITS (`core=0,nofile=4096`, say) are set before any of the provider's code runs.
 
 CODE is the provider's Python file. It defines `load(path) -> model` and
 `predict(model, batch) -> scores`, and may define `CLASSES`: the classes in the order of the
@@ -19,7 +21,6 @@ Laminator, since the user's environment need not have it, so it has the few line
 the frames need. An error ends the process; its last words go to stderr.
 """
 
-import contextlib
 import importlib.util
 import os
 import resource
@@ -43,8 +44,6 @@ _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
 _DIRECT = 24
 HUNG_UP = 1
 """The exit status, without a word, where the measurer has ended: it says itself why."""
-_LEAST_MEMORY, _FILE_BYTES = 2 << 30, 1 << 30
-_OPEN_FILES, _THREADS = 4096, 4096
 _NULL = b"\xf6"
 _ARGUMENT_SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 
@@ -58,13 +57,11 @@ class Host(NamedTuple):
 
 def main(arguments: Sequence[str]) -> None:
     """Serve one model on the socket at descriptor `arguments[0]` until the other end hangs up."""
-    limit_resources()
+    limit_resources(arguments[1])
     connection = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(connection.fileno(), False)
-    if len(arguments) > 2:  # noqa: PLR2004 - descriptor, model, code
-        host = load_with_code(arguments[1], arguments[2])
-    else:
-        host = load_built_in(arguments[1])
+    model, *code = arguments[2:]
+    host = load_with_code(model, *code) if code else load_built_in(model)
     classes = None if host.classes is None else _class_names(host.classes)
     send(connection, {"classes": classes})
     while (message := receive(connection)) is not None:
@@ -74,25 +71,11 @@ def main(arguments: Sequence[str]) -> None:
         send(connection, reply)
 
 
-def limit_resources() -> None:
-    """Set hard limits before any of the provider's code runs, none above what there is.
-
-    Memory is three quarters of what is available, at least 2 GiB. A core file shows nothing of it.
-    """
-    available = 0
-    with contextlib.suppress(OSError), Path("/proc/meminfo").open(encoding="ascii") as file:
-        available = next((int(x.split()[1]) for x in file if x.startswith("MemAvailable:")), 0)
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_DATA: max(_LEAST_MEMORY, available * 1024 * 3 // 4),
-        resource.RLIMIT_FSIZE: _FILE_BYTES,
-        resource.RLIMIT_NOFILE: _OPEN_FILES,
-        resource.RLIMIT_NPROC: _THREADS,
-    }
-    for number, limit in limits.items():
-        _, hard = resource.getrlimit(number)
-        least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(number, (least, least))
+def limit_resources(limits: str) -> None:
+    """Set hard limits, `name=value,...` as setrlimit(2) names them, for all that follows."""
+    for name, _, value in (word.partition("=") for word in limits.split(",")):
+        number = getattr(resource, f"RLIMIT_{name.upper()}")
+        resource.setrlimit(number, (int(value), int(value)))
 
 
 def load_with_code(model_path: str, code_path: str) -> Host:

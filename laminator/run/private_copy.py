@@ -244,11 +244,11 @@ def _fits_memory(size: int) -> bool:
         return False
     if room.f_flag & os.ST_NOEXEC or not os.access(_MEMORY, os.W_OK):
         return False
-    available = min(room.f_bavail * room.f_frsize, _available_memory())
+    available = min(room.f_bavail * room.f_frsize, available_memory())
     return available >= _MEMORY_SHARE * max(size, 1)
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
     """Return how many bytes the kernel and this control group can still give."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     limits = [1024 * int(fields["MemAvailable"].split()[0])]

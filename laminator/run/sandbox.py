@@ -28,6 +28,7 @@ from laminator.errors import MachineError, UsageError, shown
 from laminator.programs import SEARCH_PATH, find_program
 from laminator.run.dumpable import is_dumpable
 from laminator.run.filesystem import Bind, Filesystem, folder_binds, merged, system_filesystem
+from laminator.run.limits import NO_LIMITS, Limits
 from laminator.run.pinned import pin_code
 from laminator.run.seccomp import filter_files, is_available
 
@@ -37,8 +38,7 @@ OTHER_USER = 65534
 
 _UNSHARED = ("user", "pid", "ipc", "uts")
 _NO_NESTING = "--disable-userns"
-_PROBE_SECONDS = 20.0
-_GROUP_SECONDS = 2.0
+_PROBE_SECONDS, _GROUP_SECONDS = 20.0, 2.0
 _SIGNAL_BASE = 128
 _STATUS_BYTES = 1 << 12
 
@@ -200,8 +200,8 @@ def probe(bwrap: Sequence[str] = ("bwrap",), *, force: str | None = None) -> San
     raise MachineError("sandbox.separation", message)
 
 
-def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
-    """Return what is in force, for the claims; the attester must be undumpable already."""
+def isolation(sandbox: Sandbox, *, network: bool, limits: Limits = NO_LIMITS) -> Isolation:
+    """Return what is in force, `limits` too; the attester must be undumpable already."""
     separated = sandbox.separation == NAMESPACES
     names = (*_UNSHARED, "mount", *(() if network else ("net",)))
     return Isolation(
@@ -210,7 +210,7 @@ def isolation(sandbox: Sandbox, *, network: bool) -> Isolation:
         no_new_privs=separated or find_program("setpriv") is not None,
         attester_dumpable=is_dumpable(),
         network=network or not separated,
-        confinement=Confinement(0, is_available(), {}) if separated else None,
+        confinement=Confinement(0, is_available(), limits) if separated else None,
     )
 
 

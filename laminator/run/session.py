@@ -61,6 +61,7 @@ from laminator.run.code import MeasuredCode, measure_code
 from laminator.run.disclosure import PRIVATE_SUFFIX, private_file
 from laminator.run.failure import sign_failure, write_failure
 from laminator.run.in_place import InPlace, measure_in_place
+from laminator.run.limits import NO_LIMITS, Limits, with_inherited
 from laminator.run.log import RunLog
 from laminator.run.outcome import ENDINGS, outcome_of
 from laminator.run.planned import Planned, read_planned
@@ -154,12 +155,14 @@ def begin_run(
     request: RunRequest,
     record: RunRecord,
     types: Mapping[str, str] = MappingProxyType({}),
+    limits: Limits = NO_LIMITS,
 ) -> Iterator[StartedRun]:
     """Spend a number, measure code and inputs, and write the log up to `begin`.
 
-    `types` gives the artifact type of inputs by name (default: `artifact_type`). Private files
-    and the TPM's connection live until the block is left. Raises UsageError for a request that
-    cannot be met, before a number is spent where that can be seen, and MachineError.
+    `types` gives the artifact type of inputs by name (default: `artifact_type`), `limits` what the
+    claims say that the work is held to beside what it inherits. Private files and the TPM's
+    connection live until the block is left. Raises UsageError for a request that cannot be met,
+    before a number is spent where that can be seen, and MachineError.
     """
     check_request(request)
     sandbox = probe(bubblewrap())
@@ -176,7 +179,7 @@ def begin_run(
         size, log = _place_size(request), opened.log
         tell(f"run number {record.number}: measuring the code and {size_text(size)} of inputs")
         code = measure_code(request, place, log, sandbox)
-        in_force = isolation(sandbox, network=request.network)
+        in_force = isolation(sandbox, network=request.network, limits=with_inherited(limits))
         log.append(isolation_record(in_force))
         inputs = _measure_inputs(request, place, kinds)
         log.append(*artifact_records("input", {name: inputs[name].artifact for name in inputs}))

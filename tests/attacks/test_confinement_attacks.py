@@ -1,9 +1,13 @@
 """What a workload or a model tries on the kernel and on the machine's resources."""
 
 import errno
+import json
+import resource
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import evaluating
@@ -17,7 +21,9 @@ from laminator.run import evaluation, seccomp
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.filesystem import folder_binds, merged, system_filesystem
+from laminator.run.limits import model_limits
 from laminator.run.sandbox import NAMESPACES, Job, Sandbox, isolation, probe, start
+from laminator.run.session import StartedRun
 
 ARCH = 0xC000003E
 X = [(7 * i) % 30 for i in range(60)]
@@ -88,19 +94,27 @@ def test_what_a_training_script_needs_is_there(sandbox: Sandbox) -> None:
     assert errors_of(["41,2,1,0", "41,1,1,0", "39"], sandbox) == [0, 0, 0]
 
 
-def evaluated(folder: Path, code: str) -> LaminatorError:
-    """Return what the evaluation of a model with this code is refused with."""
+@contextmanager
+def evaluation_of(folder: Path, code: str, *words: str) -> Iterator[StartedRun]:
+    """Start the evaluation of a model with this code."""
     (folder / "model.bin").write_bytes(b"weights")
     (folder / "code.py").write_text(code)
     labels = ["yes" if x % 3 else "no" for x in X]
     (folder / "test.csv").write_text(table({"x": X, "label": labels}))
     data = ("--data", f"test={folder / 'test.csv'}", "--labels", "label")
-    asked = evaluating.request(folder / "model.bin", "--model-code", folder / "code.py", *data)
+    code_words = ("--model-code", folder / "code.py")
+    asked = evaluating.request(folder / "model.bin", *code_words, *data, *words)
+    with evaluating.started_run(asked, NAMESPACES) as started:
+        yield started
+
+
+def evaluated(folder: Path, code: str, *words: str) -> LaminatorError:
+    """Return what the evaluation of a model with this code is refused with."""
     with (
-        evaluating.started_run(asked, NAMESPACES) as started,
+        evaluation_of(folder, code, *words) as started,
         pytest.raises(LaminatorError) as caught,
     ):
-        measure_model(started, parse_evaluation(asked.options))
+        measure_model(started, parse_evaluation(started.request.options))
     return caught.value
 
 
@@ -139,6 +153,41 @@ def test_a_model_that_takes_without_end(
     error = evaluated(tmp_path, f"{bomb}\n{CONSTANT}")
     assert error.code == "model.failed"
     assert said in capfd.readouterr().err
+
+
+# Tries to raise each limit, then says which it has.
+LIMITS = """
+import json, resource, sys
+def held(name):
+    number = getattr(resource, "RLIMIT_" + name.upper())
+    try:
+        resource.setrlimit(number, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        pass
+    return resource.getrlimit(number)
+found = {name: held(name) for name in ("core", "data", "fsize", "nofile", "nproc")}
+print("HELD " + json.dumps(found), file=sys.stderr)
+"""
+
+
+def test_a_model_has_the_limits_in_the_claims(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with evaluation_of(tmp_path, f"{LIMITS}\n{CONSTANT}") as started:
+        measure_model(started, parse_evaluation(started.request.options))
+        stated = started.isolation.confinement
+    assert stated is not None
+    (line,) = (x for x in capfd.readouterr().err.splitlines() if x.startswith("HELD "))
+    held = json.loads(line.removeprefix("HELD "))
+    assert held == {name: [limit, limit] for name, limit in stated.limits.items()}
+    assert held["core"] == [0, 0]
+
+
+def test_no_limit_is_stated_that_a_stricter_one_already_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    assert model_limits() == {"core": 0, "data": 100, "fsize": 100, "nofile": 100, "nproc": 100}
 
 
 def test_a_model_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,10 @@ def test_an_evaluation_becomes_a_card(lab: Lab) -> None:
     assert claims.inputs["test"].digest == sha256((lab.folder / "test.csv").read_bytes())
     assert claims.workload.entry.digest == sha256(GUESS.encode())
     assert claims.workload.entry.label == "code.py"
+    assert claims.isolation.confinement is not None
+    limits = claims.isolation.confinement.limits
+    assert set(limits) == {"core", "data", "fsize", "nofile", "nproc"}
+    assert limits["core"] == 0
     assert claims.outputs == {}
     found = lab.measured()
     guesses = ["yes" if x >= 11 else "no" for x in X]

@@ -125,7 +125,7 @@ def test_small_places_lie_in_memory_and_vanish(tmp_path: Path) -> None:
 def test_a_place_lies_in_memory_up_to_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"f_flag": 0, "f_bavail": 1 << 40, "f_frsize": 1}
     monkeypatch.setattr(os, "statvfs", lambda _path: type("Room", (), fields))
-    monkeypatch.setattr(private_copy, "_available_memory", lambda: 400 << 20)
+    monkeypatch.setattr(private_copy, "available_memory", lambda: 400 << 20)
     assert private_copy._fits_memory(100 << 20)
     assert not private_copy._fits_memory((100 << 20) + 1)
 
@@ -136,9 +136,9 @@ def test_the_memory_available_is_bounded_by_the_control_group(
     (tmp_path / "max").write_text("4096\n")
     (tmp_path / "none").write_text("max\n")
     monkeypatch.setattr(private_copy, "_MEMORY_LIMITS", [tmp_path / "none", tmp_path / "absent"])
-    assert private_copy._available_memory() > 4096
+    assert private_copy.available_memory() > 4096
     monkeypatch.setattr(private_copy, "_MEMORY_LIMITS", [tmp_path / "max"])
-    assert private_copy._available_memory() == 4096
+    assert private_copy.available_memory() == 4096
 
 
 def test_the_places_of_killed_attesters_are_removed(tmp_path: Path) -> None:

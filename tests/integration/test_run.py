@@ -60,6 +60,15 @@ def test_a_run_becomes_a_card(shop: Workshop) -> None:
     assert not claims.isolation.network
 
 
+def test_a_workload_leaves_no_core_file_and_the_card_says_so(shop: Workshop) -> None:
+    code = "import resource\nprint(resource.getrlimit(resource.RLIMIT_CORE))\n"
+    ran = shop.run(f"{code}{TRAIN}", *NAMED)
+    assert (ran.status, ran.stdout.splitlines()[0]) == (0, "(0, 0)"), ran.stderr
+    confinement = shop.card().claims.isolation.confinement
+    assert confinement is not None
+    assert confinement.limits == {"core": 0}
+
+
 def test_the_card_verifies(shop: Workshop) -> None:
     assert shop.run(TRAIN, *NAMED, "--nonce", "ab" * 16).status == 0
     result = shop.verify(nonce=bytes.fromhex("ab" * 16))

@@ -13,6 +13,7 @@ from laminator.run.attestation import SpentNumber
 from laminator.run.bubblewrap import bubblewrap
 from laminator.run.code import measure_code
 from laminator.run.evaluation import parse_evaluation
+from laminator.run.limits import model_limits
 from laminator.run.log import RunLog
 from laminator.run.private_copy import copy_measured, private_place
 from laminator.run.request import RunRequest
@@ -53,7 +54,7 @@ def started_run(asked: RunRequest, force: str | None = None) -> Iterator[Started
             artifact = Artifact("dataset", copy.measured.digest, copy.measured.size, 1)
             inputs[name] = Input(Path(path), copy.path, artifact)
         opened = cast("Opened", _opened(asked, log))
-        in_force = isolation(sandbox, network=False)
+        in_force = isolation(sandbox, network=False, limits=model_limits())
         yield StartedRun(opened, place, code, sandbox, in_force, inputs, (), {}, place)
 
 

@@ -30,7 +30,7 @@ def predict(model, batch):
 def model_process(model: Path, code: Path | None = None) -> Iterator[socket.socket]:
     """Start the model's process; yield the measurer's end of its channel."""
     ours, theirs = socket.socketpair()
-    words = [str(theirs.fileno()), str(model), *([] if code is None else [str(code)])]
+    words = [str(theirs.fileno()), "core=0", str(model), *([] if code is None else [str(code)])]
     script = model_host.__file__
     with ours, theirs:
         process = subprocess.Popen(

@@ -561,7 +561,7 @@ def test_a_measurer_that_has_ended_leaves_no_noise(tmp_path: Path, part: bytes) 
     (tmp_path / "code.py").write_text(CONSTANT)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = [str(theirs.fileno()), str(tmp_path), str(tmp_path / "code.py")]
+        words = [str(theirs.fileno()), "core=0", str(tmp_path), str(tmp_path / "code.py")]
         process = subprocess.Popen(
             [sys.executable, "-P", model_host.__file__, *words],
             pass_fds=(theirs.fileno(),),
