@@ -1,7 +1,6 @@
 """The first code of ours in a workload: measures every module before it runs.
 
-Runs as a script of its own in the user's interpreter, isolated, without `site` and without byte
-code (`laminator.run.bootstrapped` has the words):
+Runs isolated in the user's interpreter, without `site` and byte code (`bootstrapped.py`):
 
     python -I -S -B -X pycache_prefix=/nonexistent bootstrap.py DESCRIPTOR CONFIG SCRIPT [ARGS]
     python ... bootstrap.py DESCRIPTOR CONFIG -c CODE [ARGS]        a child of multiprocessing
@@ -16,15 +15,19 @@ Until the hook is in force only built-in and frozen modules are used, and one ex
 the code that it let in, as in measured boot: docs/adr/0008-measured-code.md.
 """
 
+import _frozen_importlib_external as machinery
 import _imp
 import _io
 import _thread
 import marshal
 import os
 import sys
-from importlib import machinery
-from typing import Any
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # typing is a file, and brings others
 try:
     from _sha2 import sha256 as _small_sha256  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
@@ -40,10 +43,9 @@ _config: dict[str, Any] = {}
 _channel = -1
 _sent: set[bytes] = set()
 _codes: dict[int, Any] = {}
-_mapped: set[str] = set()
+_mapped: dict[str, Any] = {}
 _local = _thread._local()
-_ANY = object()
-"""Stands for sources that a loader changes after they were measured, before it compiles them."""
+_ANY = object()  # stands for sources that a loader changes after their record
 
 
 def main(arguments: list[str]) -> None:
@@ -52,6 +54,7 @@ def main(arguments: list[str]) -> None:
     _channel = int(arguments[0])
     _config.update(marshal.loads(bytes.fromhex(arguments[1])))  # noqa: S302 - the attester's
     install()
+    sys.warnoptions[:0] = _config["warnings"]
     sys.path[:0] = _config["path"]
     if _config["site"]:
         _run_site()
@@ -63,7 +66,7 @@ def main(arguments: list[str]) -> None:
     sys.argv[:] = arguments[2:]
     if _config["script-folder"]:
         sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
-    _run_main(_measured_code(script, _read(script)), os.path.abspath(script))
+    _run_main(_measured_code(script), os.path.abspath(script))
 
 
 def install() -> None:
@@ -71,13 +74,13 @@ def install() -> None:
     import atexit
     import zipimport
 
-    machinery.SourceFileLoader.get_code = _get_code  # type: ignore[method-assign]
-    machinery.SourceFileLoader.exec_module = _exec_module(machinery.SourceFileLoader.exec_module)  # type: ignore[method-assign]
+    machinery.SourceFileLoader.get_code = lambda self, name: _measured_code(self.get_filename(name))  # type: ignore[method-assign,assignment,attr-defined]
     machinery.SourceFileLoader.get_data = _get_data(machinery.SourceFileLoader.get_data)  # type: ignore[method-assign]
     machinery.SourcelessFileLoader.get_code = _refuse_byte_code  # type: ignore[method-assign, assignment]
     machinery.ExtensionFileLoader.create_module = _create_module(  # type: ignore[method-assign]
         machinery.ExtensionFileLoader.create_module
     )
+    zipimport.zipimporter.get_data = _get_data(zipimport.zipimporter.get_data)  # type: ignore[method-assign]
     zipimport._zip_searchorder = (("/__init__.py", False, True), (".py", False, False))  # type: ignore[attr-defined]
     zipimport._compile_source = _compile_zipped(zipimport._compile_source)  # type: ignore[attr-defined]
     sys.path_hooks[:] = [
@@ -90,6 +93,9 @@ def install() -> None:
     sys.path_importer_cache.clear()
     atexit.register(_list_mapped)
     sys.addaudithook(_audit)
+    import _posixsubprocess  # where it is a file, the hook has to be in force
+
+    _posixsubprocess.fork_exec = _fork_exec(_posixsubprocess.fork_exec)
     _list_mapped()
 
 
@@ -163,29 +169,17 @@ def _add_package(folder: str, name: str, known: set[str] | None) -> set[str] | N
                 sys.stderr.write(f"Error processing {path}: {error!r}; remainder ignored\n")
                 break
         elif line.strip() and not line.startswith("#"):
-            _add_line(folder, line.rstrip(), seen)
+            target = os.path.abspath(os.path.join(folder, line.rstrip()))
+            if target not in seen and os.path.exists(target):
+                sys.path.append(target)
+                seen.add(target)
     return None if added else seen
 
 
-def _add_line(folder: str, line: str, seen: set[str]) -> None:
-    target = os.path.abspath(os.path.join(folder, line))
-    if target not in seen and os.path.exists(target):
-        sys.path.append(target)
-        seen.add(target)
-
-
-def _get_code(self: Any, fullname: str) -> Any:
-    path = self.get_filename(fullname)
-    return _measured_code(path, _read(path))
-
-
-def _measured_code(path: str, data: bytes) -> Any:
-    send("source", name_of(os.path.abspath(path)), _digest(data))
-    return _trusted_compile(data, path)
-
-
-def _trusted_compile(data: bytes, path: str) -> Any:
+def _measured_code(path: str) -> Any:
     """Compile bytes whose digest has been sent, and know the result again when it runs."""
+    data = _read(path)
+    send("source", name_of(os.path.abspath(path)), _digest(data))
     _local.source = data
     try:
         code = compile(data, path, "exec", dont_inherit=True)
@@ -197,15 +191,6 @@ def _trusted_compile(data: bytes, path: str) -> Any:
 
 def _refuse_byte_code(_self: Any, fullname: str) -> None:
     raise ImportError(f"{fullname} is byte code without a source: it is not run", name=fullname)
-
-
-def _exec_module(original: Any) -> Any:
-    def exec_module(self: Any, module: Any) -> None:
-        original(self, module)
-        if module.__name__ == "multiprocessing.util":
-            module.spawnv_passfds = _spawn(module.spawnv_passfds)
-
-    return exec_module
 
 
 def _get_data(original: Any) -> Any:
@@ -220,7 +205,6 @@ def _get_data(original: Any) -> Any:
 
 def _create_module(original: Any) -> Any:
     def create_module(self: Any, spec: Any) -> Any:
-        _send_native(self.path)
         module = original(self, spec)
         _list_mapped()
         return module
@@ -242,24 +226,31 @@ def _compile_zipped(original: Any) -> Any:
     return compile_zipped
 
 
-def _spawn(original: Any) -> Any:
-    """Have children of multiprocessing (spawn, forkserver, trackers) start with this file."""
+def _fork_exec(original: Any) -> Any:
+    """Start what multiprocessing spawns with this file, and name every other program.
 
-    def spawnv_passfds(path: Any, args: list[Any], passfds: Any) -> Any:
+    No audit event of Python's tells of programs that are started so, as joblib's workers are.
+    """
+
+    def fork_exec(args: Any, programs: Any, close: Any, passed: Any, *rest: Any) -> Any:
+        paths = [os.fsdecode(path) for path in programs]
+        path = next(filter(os.path.isfile, paths), paths[0])
         words = [os.fsdecode(word) for word in args]
-        if "-c" not in words:
-            return original(path, args, passfds)
-        rest = words[words.index("-c") :]
-        child = marshal.dumps({**_config, "path": [], "script-folder": False}, 2).hex()
-        ours = [*_config["words"], _config["bootstrap"], str(_channel), child]
-        return original(path, [words[0], *ours, *rest], [*passfds, _channel])
+        code = words.index("-c") if "-c" in words else len(words)
+        ours = "".join(words[code + 1 : code + 2]).startswith("from multiprocessing.")
+        if ours and os.path.realpath(path) == os.path.realpath("/proc/self/exe"):
+            child = marshal.dumps({**_config, "path": [], "script-folder": False}, 2).hex()
+            start = [*_config["words"], _config["bootstrap"], str(_channel), child]
+            args, passed = [words[0], *start, *words[code:]], sorted({*passed, _channel})
+        else:
+            _saw_program("fork_exec", (path,))
+        return original(args, programs, close, tuple(passed), *rest)
 
-    return spawnv_passfds
+    return fork_exec
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    seen = _SEEN.get(event)
-    if seen is not None:
+    if (seen := _SEEN.get(event)) is not None:
         seen(event, args)
 
 
@@ -270,10 +261,9 @@ def _saw_compile(_event: str, args: tuple[Any, ...]) -> None:
         return  # of a syntax tree, the audit event `exec` has the code
     text = source.encode("utf-8", "replace") if isinstance(source, str) else bytes(source)
     where = os.fsdecode(filename) if isinstance(filename, str | bytes) else "?"
-    if where.startswith("/"):
-        send("source", name_of(where), _digest(text))
-    else:
-        send("exec", f"compile {where}", _digest(text))
+    known = where.startswith("/")
+    name = name_of(where) if known else f"compile {where}"
+    send("source" if known else "exec", name, _digest(text))
 
 
 def _saw_exec(_event: str, args: tuple[Any, ...]) -> None:
@@ -295,11 +285,12 @@ def _saw_library(_event: str, args: tuple[Any, ...]) -> None:
         send("ctypes", os.path.basename(path), NOTHING)
 
 
-def _saw_class(_event: str, args: tuple[Any, ...]) -> None:
-    send("pickle", f"{args[0]}.{args[1]}", NOTHING)
+def _saw_made(event: str, args: Any) -> None:
+    """Send what code objects are made of that nothing compiles: byte code, as clones have it."""
+    send("exec", event, _digest(args[0]) if args and isinstance(args[0], bytes) else NOTHING)
 
 
-def _saw_program(event: str, args: tuple[Any, ...]) -> None:
+def _saw_program(event: str, args: Any) -> None:
     program = args[1] if event == "os.spawn" else args[0]
     path = os.fsdecode(program) if isinstance(program, str | bytes) else str(program)
     found = _on_path(path)
@@ -313,28 +304,31 @@ def _on_path(program: str) -> str | None:
     return next((os.path.realpath(path) for path in paths if os.path.isfile(path)), None)
 
 
-_SEEN = {
+_STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system")
+_SEEN: dict[str, Any] = {
     "compile": _saw_compile,
     "exec": _saw_exec,
     "ctypes.dlopen": _saw_library,
-    "pickle.find_class": _saw_class,
-    "subprocess.Popen": _saw_program,
-    "os.exec": _saw_program,
-    "os.posix_spawn": _saw_program,
-    "os.spawn": _saw_program,
-    "os.system": _saw_program,
+    "pickle.find_class": lambda _, args: send("pickle", f"{args[0]}.{args[1]}", NOTHING),
+    "code.__new__": _saw_made,
+    "marshal.load": _saw_made,
+    "marshal.loads": _saw_made,
+    "import": lambda _, args: isinstance(args[1], str) and _send_native(args[1]),
+    "cpython.PyInterpreterState_New": lambda *_: send("process", "sub-interpreter", NOTHING),
+    **dict.fromkeys(_STARTS, _saw_program),
 }
 
 
 def _send_native(path: str) -> bool:
-    """Send a file's record, once; say whether it could be read."""
+    """Send a file's record, again where it has changed; say whether it could be read."""
     real = os.path.realpath(path)
-    if real in _mapped:
+    state = _state(real)
+    if state is not None and _mapped.get(real) == state:
         return True
     digest = _digest_file(real)
     if digest is None:
         return False
-    _mapped.add(real)
+    _mapped[real] = state
     name = name_of(real)
     if name.startswith("run/"):
         send("kernel", name, digest)
@@ -342,14 +336,21 @@ def _send_native(path: str) -> bool:
     return True
 
 
+def _state(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
+
+
 def _list_mapped() -> None:
     """Send what is mapped for execution and was not seen before, such as libraries of libraries."""
-    with _io.FileIO("/proc/self/maps") as file:
-        lines = file.readall().decode("utf-8", "surrogateescape").splitlines()
-    for line in lines:
+    for line in _read("/proc/self/maps").decode("utf-8", "surrogateescape").splitlines():
         fields = line.split(None, 5)
         path = fields[5] if len(fields) == 6 and "x" in fields[1] else ""  # noqa: PLR2004
-        if path.startswith("/") and path not in _mapped and not _send_native(path):
+        new = path.startswith("/") and _mapped.get(path, ()) != _state(path)
+        if new and not _send_native(path):
             send("memory", os.path.basename(path), NOTHING)
 
 
@@ -364,7 +365,6 @@ def _hasher(size: int) -> Any:
 
 
 def _digest_file(path: str) -> bytes | None:
-    """Return the SHA-256 of a file, None where it cannot be read."""
     try:
         with _io.FileIO(path) as file:
             size = os.fstat(file.fileno()).st_size

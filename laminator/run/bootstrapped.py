@@ -22,7 +22,13 @@ BOOTSTRAP = Path("/run/laminator-bootstrap/bootstrap.py")
 """Where a workload in namespaces has the bootstrap."""
 
 NO_BYTE_CODE = "pycache_prefix=/nonexistent"
-_FIRST = ("__init__", "aliases", "ascii", "cp437", "latin_1", "utf_8")
+_ENCODINGS = ("__init__", "aliases", "ascii", "cp437", "latin_1", "utf_8")
+FIRST = (*(f"encodings/{name}.py" for name in _ENCODINGS), "warnings.py")
+"""Files of the standard library that load before a script: `-b` and `-X dev` bring warnings."""
+
+_UTF8 = ("-X", "utf8")
+"""The first such option counts; a locale's own encoding would be a module before the first one."""
+
 _HASHES = ("lib-dynload/_sha2.*.so", "lib-dynload/_sha256.*.so")
 
 
@@ -53,7 +59,7 @@ def measure_start(interpreter: Interpreter, roots: Roots, place: Path, log: RunL
     folder = place / "start"
     folder.mkdir()
     library = stdlib_of(interpreter)
-    files = [library / "encodings" / f"{name}.py" for name in _FIRST]
+    files = [library / name for name in FIRST]
     files += [path for glob in _HASHES for path in sorted(library.glob(glob))]
     binds = [Bind(own.path, BOOTSTRAP)]
     for number, path in enumerate(file for file in files if file.is_file()):
@@ -73,14 +79,30 @@ def bootstrapped(
     caller passed on by name, and none is there that was not.
     """
     passed = any(name in PASSED_PYTHON for name in environment)
-    words = [*(("-P", "-s") if passed else ("-I",)), "-S", "-B", "-X", NO_BYTE_CODE]
+    words = [*(("-P", "-s") if passed else ("-I",)), "-S", "-B", "-X", NO_BYTE_CODE, *_UTF8]
+    options, warnings = _without_warnings(script.options)
     config = {
         "roots": sorted(roots.entries, key=lambda entry: -len(entry[1])),
         "path": list(script.path),
         "site": "-S" not in script.options,
         "script-folder": not {"-I", "-P"} & set(script.options),
         "words": words,
+        "warnings": warnings,
         "bootstrap": str(bootstrap_path),
     }
     ours = [str(bootstrap_path), str(channel), marshal.dumps(config, 2).hex()]
-    return [script.interpreter, *words, *script.options, *ours, script.script, *script.arguments]
+    return [script.interpreter, *words, *options, *ours, script.script, *script.arguments]
+
+
+def _without_warnings(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part `-W` from the other options: before its first script Python would import `re` for it."""
+    kept: list[str] = []
+    warnings: list[str] = []
+    words = iter(options)
+    for word in words:
+        value = "" if word not in ("-W", "-X") else next(words, "")
+        if word.startswith("-W"):
+            warnings.append(word[2:] or value)
+        else:
+            kept += [word, *([value] if word == "-X" else [])]
+    return kept, warnings
