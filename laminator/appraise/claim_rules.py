@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from laminator.appraise.check import Check, failed, not_applicable, not_checked, passed
 from laminator.card import Card
-from laminator.claims import CODE_EVENTS, Claims, Isolation
+from laminator.claims import CODE_EVENTS, Claims, Confinement, Isolation
 from laminator.eventlog import (
     code_in_place,
     count_code,
@@ -28,6 +28,7 @@ REQUIRED = (
 )
 
 _PROTECTING = {"mount", "pid"}
+_MODEL_LIMITS = ("data", "fsize", "nofile")
 
 
 def check_log(card: Card, counter_attest: bytes | None) -> tuple[Check, ...]:
@@ -44,6 +45,7 @@ def check_claims(claims: Claims, nonce: bytes | None, now: dt.datetime) -> tuple
     """Return the checks of the claims by themselves."""
     return (
         check_isolation(claims),
+        check_confinement(claims),
         check_nonce(claims, nonce),
         check_future(claims.iat, now),
     )
@@ -129,6 +131,31 @@ def isolation_weakness(isolation: Isolation) -> str:
     if isolation.separation == "namespaces" and not hidden:
         return "mount and pid namespaces were not both in force"
     return ""
+
+
+def check_confinement(claims: Claims) -> Check:
+    """`claims.confinement`: the kernel filtered the work's calls, and limited a model's process.
+
+    What is missing makes it not-checked and never failed: a policy that needs it requires it.
+    Landlock is named and not needed, since the namespaces of a workload hold no other files.
+    """
+    found = claims.isolation.confinement
+    if found is None:
+        return not_applicable("claims.confinement", "the claims do not say what confined the work")
+    if missing := confinement_gaps(found, claims.kind):
+        detail = f"expected {', '.join(missing)}, which the claims do not state"
+        return not_checked("claims.confinement", detail)
+    landlock = f"Landlock ABI {found.landlock}" if found.landlock else "no Landlock"
+    limits = ", ".join(sorted(found.limits)) or "nothing"
+    detail = f"system calls were filtered, with {landlock} and limits on {limits}"
+    return passed("claims.confinement", detail)
+
+
+def confinement_gaps(found: Confinement, kind: str) -> tuple[str, ...]:
+    """Return what should have confined work of this kind and did not."""
+    limits = _MODEL_LIMITS if kind == "evaluation" else ()
+    filters = () if found.seccomp else ("a system call filter",)
+    return (*filters, *(f"a limit on {name}" for name in limits if name not in found.limits))
 
 
 def check_nonce(claims: Claims, nonce: bytes | None) -> Check:

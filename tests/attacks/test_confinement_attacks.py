@@ -13,8 +13,11 @@ from pathlib import Path
 import evaluating
 import pytest
 from model_process import CONSTANT, table
+from verifying import POLICY, claims, judge, obstacles, verdict_of, world
 
 from laminator.appraise.caveats import isolation_caveats
+from laminator.appraise.policy import Policy
+from laminator.appraise.result import VerificationResult
 from laminator.claims import Confinement, Isolation
 from laminator.errors import LaminatorError
 from laminator.run import evaluation, seccomp
@@ -242,6 +245,56 @@ def test_what_the_kernel_lacked_is_named(landlock: int, filtered: bool, said: li
     found = Isolation("namespaces", (), True, False, False, confinement)
     texts = [caveat.text for caveat in isolation_caveats(found)]
     assert [text.partition("workload ")[2] for text in texts] == said
+
+
+LIMITED = {"core": 0, "data": 1 << 32, "fsize": 1 << 30, "nofile": 4096, "nproc": 4096}
+ASKED = POLICY._replace(require=("claims.confinement",))
+
+
+def _without(name: str) -> dict[str, int]:
+    return {other: limit for other, limit in LIMITED.items() if other != name}
+
+
+def judged(
+    kind: str, confinement: Confinement | None, policy: Policy = ASKED
+) -> VerificationResult:
+    """Judge a card whose claims state this confinement."""
+    stated = claims().isolation._replace(confinement=confinement)
+    return judge(world(kind=kind, isolation=stated), policy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "confinement", "said"),
+    [
+        ("evaluation", Confinement(0, False, LIMITED), "a system call filter"),
+        ("training", Confinement(7, False, {"core": 0}), "a system call filter"),
+        ("evaluation", Confinement(7, True, {"core": 0}), "on data, a limit on fsize"),
+        *(
+            ("evaluation", Confinement(0, True, _without(name)), f"expected a limit on {name},")
+            for name in ("data", "fsize", "nofile")
+        ),
+        ("training", None, "do not say"),
+    ],
+)
+def test_a_card_of_unconfined_work(kind: str, confinement: Confinement | None, said: str) -> None:
+    """Refused where a policy asks; the check by itself fails no card."""
+    result = judged(kind, confinement)
+    assert obstacles(result) == {"claims.confinement", "policy.require.claims.confinement"}
+    assert verdict_of(result, "claims.confinement") != "pass"
+    assert said in next(x.detail for x in result.checks if x.id == "claims.confinement")
+    assert judged(kind, confinement, POLICY).accepted
+
+
+@pytest.mark.parametrize(
+    ("kind", "confinement"),
+    [
+        ("evaluation", Confinement(0, True, LIMITED)),
+        ("training", Confinement(0, True, {"core": 0})),
+        ("training", Confinement(7, True, {})),
+    ],
+)
+def test_a_card_of_confined_work(kind: str, confinement: Confinement) -> None:
+    assert judged(kind, confinement).accepted
 
 
 def test_no_call_of_these_is_dropped_from_the_list() -> None:
