@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from laminator.appraise.policy import duration
 from laminator.cbor import Value
 from laminator.cli.run_options import Task, build_request, configure_common, pairs, prepare
-from laminator.errors import UsageError, shown
+from laminator.errors import MalformedError, UsageError, shown
 from laminator.measure.dataset import CLASS_COLUMN
 from laminator.run import model_host
 from laminator.run.driver import FAILURE_STATUS, drive
-from laminator.run.evaluation import LABELS, MODEL, Evaluation, plain_evaluation
+from laminator.run.evaluation import LABELS, MAX_SECONDS, MODEL, Evaluation, plain_evaluation
 from laminator.run.measurement import Measurement, check_known
 from laminator.run.request import RunRequest
 
@@ -60,13 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         **_MANY,  # type: ignore[arg-type]
         help="what to measure (default: accuracy)",
     )
-    add(
-        "--sample",
-        metavar="N",
-        type=int,
-        help="measure on N rows only, which the seed draws; needs --seed or a --plan with one",
-    )
-    add("--python", metavar="PATH", help="the Python that runs the model (default: this one)")
+    _add_work(parser)
     configure_common(parser)
 
 
@@ -86,7 +81,8 @@ def request(args: argparse.Namespace) -> RunRequest:
     (data,) = (name for name in inputs if name not in (MODEL, LABELS))
     measurement = _measurement(args, Path(inputs[data]), inputs.get(LABELS))
     check_known(measurement.properties)
-    evaluation = Evaluation(measurement, data, has_code=args.model_code is not None)
+    has_code = args.model_code is not None
+    evaluation = Evaluation(measurement, data, has_code, _timeout(args.timeout))
     task = Task(
         verb="evaluate",
         argv=(_absolute(args.python or sys.executable), entry),
@@ -119,6 +115,23 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         help="give the model this column not (row ids, say)",
     )
     add("--columns", metavar="NAME,NAME,...", help="the columns of a CSV without a header row")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--sample",
+        metavar="N",
+        type=int,
+        help="measure on N rows only, which the seed draws; needs --seed or a --plan with one",
+    )
+    add(
+        "--timeout",
+        metavar="DURATION",
+        default="24h",
+        help="end work that takes longer than this number of s, m, h, d or w (default: 24h)",
+    )
+    add("--python", metavar="PATH", help="the Python that runs the model (default: this one)")
 
 
 def _inputs(args: argparse.Namespace) -> dict[str, str]:
@@ -180,6 +193,17 @@ def _sample(args: argparse.Namespace) -> int | None:
     if sample < 1:
         raise UsageError("evaluate.sample", f"--sample {sample}: draw one row at least")
     return sample
+
+
+def _timeout(words: str) -> int:
+    try:
+        seconds = duration(words, "--timeout")
+    except MalformedError as error:
+        raise UsageError("evaluate.timeout", error.message) from error
+    if seconds > MAX_SECONDS:
+        message = f"--timeout {shown(words)}: at most {MAX_SECONDS // 86_400}d"
+        raise UsageError("evaluate.timeout", message)
+    return seconds
 
 
 def _label_column(args: argparse.Namespace, data: Path) -> str:

@@ -22,7 +22,7 @@ from laminator.cbor import Key, Value
 from laminator.claims import Property
 from laminator.errors import MalformedError, UsageError
 from laminator.eventlog import Record
-from laminator.fields import Fields, flag, name
+from laminator.fields import Fields, flag, malformed, name, uint
 from laminator.run import model_host
 from laminator.run.bootstrapped import BOOTSTRAP, Script, bootstrapped
 from laminator.run.bubblewrap import attester_copy
@@ -70,20 +70,22 @@ _ROOT = Path("/laminator")
 _HOST = _ROOT / "model_host.py"
 _HOST_DIGEST = hashlib.sha256(Path(model_host.__file__).read_bytes()).digest()
 _GRACE_SECONDS = 3.0
-EVALUATION_SECONDS = 24 * 3600.0
-"""How long an evaluation's work may take, from the model's start to the measurer's result."""
+MAX_SECONDS = 21 * 24 * 3600
+"""How long an evaluation can be told to wait: poll(2) takes 2^31 - 1 milliseconds, 24.8 days."""
 
 
 class Evaluation(NamedTuple):
     """What the caller asks.
 
     `data` names the data's input; `has_code` says that the entry script is the model's code, and
-    not the host itself.
+    not the host itself; work that takes longer than `seconds`, from the model's start to the
+    measurer's result, is ended.
     """
 
     measurement: Measurement
     data: str
     has_code: bool
+    seconds: int
 
 
 class ModelPaths(NamedTuple):
@@ -102,6 +104,7 @@ def plain_evaluation(evaluation: Evaluation) -> dict[str, Value]:
         "measurement": plain_measurement(evaluation.measurement),
         "data": evaluation.data,
         "has_code": evaluation.has_code,
+        "seconds": evaluation.seconds,
     }
 
 
@@ -112,9 +115,17 @@ def parse_evaluation(options: Mapping[str, Value]) -> Evaluation:
         fields.take("measurement", parse_measurement),
         fields.take("data", name),
         fields.take("has_code", flag),
+        fields.take("seconds", _seconds),
     )
     fields.close()
     return evaluation
+
+
+def _seconds(value: Value, path: str) -> int:
+    seconds = uint(value, path)
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise malformed(path, f"1 to {MAX_SECONDS} seconds", value)
+    return seconds
 
 
 def work(setup: Setup, request: RunRequest, record: RunRecord) -> Outcome:
@@ -149,7 +160,7 @@ def measure_model(started: StartedRun, evaluation: Evaluation) -> tuple[Property
         for theirs in (control, measurer_end, model_end, code):
             theirs.close()
         send_frame(attester_end, encode_orders(_orders(started, evaluation)), MEASURER)
-        properties = _properties(_result(attester_end), model)
+        properties = _properties(_result(attester_end, evaluation.seconds), model)
     if started.sandbox.separation != NAMESPACES:
         return tuple(item._replace(source="reported") for item in properties)
     return properties
@@ -289,13 +300,13 @@ def _plain_paths(
     return ModelPaths(plan.filesystem, host, model, script, plan.home)
 
 
-def _result(attester_end: socket.socket) -> bytes:
+def _result(attester_end: socket.socket, seconds: int) -> bytes:
     """Return the measurer's result. Raises ModelFailedError where none comes in time."""
-    attester_end.settimeout(EVALUATION_SECONDS)
+    attester_end.settimeout(seconds)
     try:
         return receive_frame(attester_end, MAX_RESULT_BYTES, MEASURER)
     except TimeoutError as error:
-        message = f"the model had not answered everything after {EVALUATION_SECONDS:g} seconds"
+        message = f"the model had not answered everything after {seconds} seconds (--timeout)"
         raise ModelFailedError("model.time", f"{message}; no card is written") from error
 
 

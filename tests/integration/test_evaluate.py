@@ -17,7 +17,7 @@ from enclave_sim.machine import create
 from laminator import load_policy, load_trust, verify
 from laminator.claims import Property
 from laminator.digest import sha256
-from laminator.errors import MachineError, UsageError
+from laminator.errors import MachineError, MalformedError, UsageError
 from laminator.properties.interval import wilson
 from laminator.run.evaluation import measure_model, parse_evaluation
 from laminator.run.outcome import FAILURE_STATUS
@@ -203,6 +203,9 @@ def test_failures_leave_no_card(
         (("--input=a=test.csv",), "in place of --input"),
         (("--output=a=b",), "has no --output"),
         (("--model-code=",), "give --model-code"),
+        (("--timeout=0s",), "--timeout"),
+        (("--timeout=90",), "one of s, m, h, d, w"),
+        (("--timeout=22d",), "at most 21d"),
     ],
 )
 def test_usage_errors_cost_no_number(
@@ -215,6 +218,21 @@ def test_usage_errors_cost_no_number(
     with pytest.raises(UsageError) as caught:
         evaluating.request(*plain, *words)
     assert said in caught.value.message
+
+
+def test_a_timeout_in_the_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the command line to the attester, which takes no other than a whole number in bounds."""
+    monkeypatch.chdir(lab.folder)
+    plain = ("model.bin", "--model-code=code.py", "--data=test=test.csv", "--labels=label")
+    assert parse_evaluation(evaluating.request(*plain).options).seconds == 24 * 3600
+    options = evaluating.request(*plain, "--timeout=90m").options
+    assert parse_evaluation(options).seconds == 5400
+    assert parse_evaluation({**options, "seconds": 21 * 24 * 3600}).seconds == 21 * 24 * 3600
+    for wrong in (0, 21 * 24 * 3600 + 1, -1, 1.5, True, "90m", None):
+        with pytest.raises(MalformedError):
+            parse_evaluation({**options, "seconds": wrong})
+    with pytest.raises(MalformedError):
+        parse_evaluation({name: options[name] for name in options if name != "seconds"})
 
 
 def test_labels_are_needed_for_tables(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
