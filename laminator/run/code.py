@@ -21,6 +21,7 @@ from laminator.measure.environment import (
     list_distributions,
     select_environment,
 )
+from laminator.measure.installation import check_installation
 from laminator.run.bootstrapped import Start, measure_start
 from laminator.run.disclosure import Disclosed, disclose
 from laminator.run.filesystem import HOME, Bind, Link
@@ -81,10 +82,7 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
     )
     *code_records, _ = workload_records(partial)
     log.append(*code_records)
-    copies = (Bind(python.copy.path, python.real), *python.settings)
-    interpreter = inspect_interpreter(
-        python.given, lambda words, folders: ask(words, folders, sandbox, copies), python.real
-    )
+    interpreter = _inspect(python, sandbox)
     installed = list_distributions(interpreter.packages)
     distributions = Distributions(installed.digest, len(installed.items))
     workload = partial._replace(distributions=distributions)
@@ -103,6 +101,18 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
         roots=roots,
         start=measure_start(interpreter, roots, place, log),
     )
+
+
+def _inspect(python: _Copied, sandbox: Sandbox) -> Interpreter:
+    """Ask the copy what it is, and check what it says. Raises UsageError, MachineError."""
+    copies = (Bind(python.copy.path, python.real), *python.settings)
+    interpreter = inspect_interpreter(
+        python.given, lambda words, folders: ask(words, folders, sandbox, copies), python.real
+    )
+    texts = [bind.source.read_text(errors="replace") for bind in python.settings]
+    stated = ask([str(python.real), "-I", "-V"], [python.real.parent.parent], sandbox, copies)
+    check_installation(interpreter, texts[0] if texts else None, stated)
+    return interpreter
 
 
 def _copy_interpreter(given: Path, place: Path) -> _Copied:

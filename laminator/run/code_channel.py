@@ -68,7 +68,7 @@ def _receive_all(
     try:
         for _ in range(MAX_CODE_RECORDS):
             packet = _next_packet(ours, stop)
-            if not packet:
+            if packet is None:
                 return
             log.append(parse_packet(packet))
         message = f"the workload named more than {MAX_CODE_RECORDS} pieces of code"
@@ -78,13 +78,15 @@ def _receive_all(
         ours.close()
 
 
-def _next_packet(ours: socket.socket, stop: int) -> bytes:
-    """Return the next packet, nothing at the end."""
+def _next_packet(ours: socket.socket, stop: int) -> bytes | None:
+    """Return the next packet, None at the end: a packet may be empty while its sender goes on."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
     poll.register(stop, select.POLLIN)
-    poll.poll()
+    ready = dict(poll.poll())
     try:
-        return ours.recv(MAX_PACKET + 1, socket.MSG_DONTWAIT)
+        packet = ours.recv(MAX_PACKET + 1, socket.MSG_DONTWAIT)
     except (BlockingIOError, ConnectionResetError):
-        return b""
+        return None
+    hung_up = ready.get(ours.fileno(), 0) & select.POLLHUP
+    return None if not packet and hung_up else packet

@@ -124,12 +124,13 @@ def test_a_real_run_names_its_code(shop: Workshop) -> None:
 
 @pytest.mark.parametrize(
     "packet",
-    ["b'x'", "bytes([0]) + bytes(32) + b'a' * 2000", "bytes([200]) + bytes(32) + b'boot'"],
+    ["b'x'", "b''", "bytes([0]) + bytes(32) + b'a' * 2000", "bytes([200]) + bytes(32) + b'boot'"],
 )
 def test_a_broken_channel_fails_the_run(shop: Workshop, packet: str) -> None:
     script = f"""
-import os, sys
-os.write(sys.modules["__laminator_bootstrap__"]._channel, {packet})
+import socket, sys
+channel = socket.socket(fileno=sys.modules["__laminator_bootstrap__"]._channel)
+channel.send({packet})
 """
     ran = shop.run(script)
     assert ran.status == 125, ran.stderr

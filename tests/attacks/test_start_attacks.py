@@ -1,16 +1,28 @@
 """Code that runs before the hook of a workload's bootstrap is in force, or beside it."""
 
+import dataclasses
 import hashlib
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from bootstrapping import BARE, PYTHON, run_measured
+from local_run import LAMINATOR, Attester, Workshop
 
+from laminator.errors import UsageError
+from laminator.measure.environment import Interpreter
+from laminator.measure.installation import check_installation
 from laminator.run.bootstrapped import FIRST
 
 EVIL = "print('evil')\n"
+
+
+@pytest.fixture
+def shop(attester: Attester, tmp_path: Path) -> Workshop:
+    return Workshop(attester, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +77,8 @@ def test_another_program_as_the_interpreter_of_multiprocessing(tmp_path: Path) -
     program.chmod(0o755)
     script = f"""
 import multiprocessing.util, os
-multiprocessing.util.spawnv_passfds({str(program).encode()!r}, [b"python3", b"-c", b"from multiprocessing.spawn"], [])
+words = [b"python3", b"-c", b"from multiprocessing.spawn"]
+multiprocessing.util.spawnv_passfds({str(program).encode()!r}, words, [])
 os.wait()
 """
     ran = run_measured(tmp_path, script)
@@ -155,8 +168,6 @@ ctypes.CDLL({evil!r})
 
 
 def test_data_in_an_archive(tmp_path: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
         archive.writestr("package/__init__.py", "")
         archive.writestr("package/data.txt", "data")
@@ -171,6 +182,87 @@ print(pkgutil.get_data("package", "data.txt"))
     assert [each.digest for each in ran.records if each.event == "data"] == [
         hashlib.sha256(b"data").digest()
     ]
+
+
+def installation(folder: Path) -> Interpreter:
+    library = folder / "base" / "lib" / "python3.11"
+    library.mkdir(parents=True)
+    (library / "os.py").touch()
+    (folder / "base" / "bin").mkdir()
+    executable = folder / "base" / "bin" / "python3.11"
+    return Interpreter(
+        given=executable,
+        executable=executable,
+        version="cpython 3.11.7",
+        prefixes=(folder / "base",),
+        packages=(),
+        sources=(),
+    )
+
+
+def refused(found: Interpreter, settings: str | None = None, said: bytes = b"Python 3.11.7") -> str:
+    with pytest.raises(UsageError) as caught:
+        check_installation(found, settings, said)
+    return caught.value.code
+
+
+def test_a_standard_library_that_lies_about_where_it_is(tmp_path: Path) -> None:
+    """What tells the attester is that library: copies would be bound over one that is not used."""
+    found = installation(tmp_path)
+    check_installation(found, None, b"Python 3.11.7\n")
+    other = installation(tmp_path / "honest")
+    assert refused(dataclasses.replace(found, prefixes=other.prefixes)) == "interpreter.home"
+
+
+def test_an_archive_before_the_standard_library(tmp_path: Path) -> None:
+    found = installation(tmp_path)
+    (tmp_path / "base" / "lib" / "python311.zip").touch()
+    assert refused(found) == "interpreter.archive"
+
+
+def test_a_build_folder_beside_the_interpreter(tmp_path: Path) -> None:
+    found = installation(tmp_path)
+    (tmp_path / "base" / "bin" / "pybuilddir.txt").touch()
+    assert refused(found) == "interpreter.archive"
+
+
+def test_another_version_than_the_interpreters_own(tmp_path: Path) -> None:
+    assert refused(installation(tmp_path), said=b"Python 3.12.1") == "interpreter.version"
+
+
+def test_two_homes_in_one_environment(tmp_path: Path) -> None:
+    """Python takes the first."""
+    found = installation(tmp_path)
+    honest, evil = f"home = {tmp_path}/base/bin\n", f"home = {tmp_path}/evil/bin\n"
+    check_installation(found, honest + evil, b"Python 3.11.7")
+    assert refused(found, evil + honest) == "interpreter.home"
+
+
+def test_a_run_whose_interpreter_has_an_archive(shop: Workshop, tmp_path: Path) -> None:
+    """Its `encodings` would run before anything that is measured."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    base = tmp_path / "base"
+    library = base / "lib" / f"python{version}"
+    library.parent.mkdir(parents=True)
+    (base / "bin").mkdir()
+    program = base / "bin" / "python3"
+    program.write_bytes(Path(PYTHON).resolve().read_bytes())
+    program.chmod(0o755)
+    ignored = shutil.ignore_patterns("site-packages", "test", "idlelib", "config-*")
+    shutil.copytree(Path(sys.base_prefix, "lib", library.name), library, ignore=ignored)
+    for shared in Path(sys.base_prefix, "lib").glob("libpython*.so*"):
+        shutil.copy(shared, base / "lib")
+    command = [str(program) if word == sys.executable else word for word in shop.command("")]
+    command[: len(LAMINATOR)] = LAMINATOR
+    ran = shop.attester.ran(command, shop.folder)
+    assert ran.status == 0, ran.stderr
+    evil = base / "lib" / f"python{version.replace('.', '')}.zip"
+    with zipfile.ZipFile(evil, "w") as archive:
+        for path in (library / "encodings").glob("*.py"):
+            archive.write(path, f"encodings/{path.name}")
+    ran = shop.attester.ran(command, shop.folder)
+    assert ran.status in (2, 125), ran.stderr
+    assert evil.name in ran.stderr
 
 
 def extension(folder: Path) -> str:
