@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from laminator import cbor
 from laminator.cose import (
@@ -105,6 +105,13 @@ def test_a_key_that_is_not_of_the_algorithm() -> None:
         with pytest.raises(MalformedError) as caught:
             verify_sign1(parse_sign1(data))
         assert caught.value.code == code
+
+
+def test_an_rsa_key_has_no_algorithm_here() -> None:
+    spki = spki_of(rsa.generate_private_key(65537, 2048).public_key())  # type: ignore[arg-type]
+    with pytest.raises(MalformedError) as caught:
+        verify_sign1(parse_sign1(with_header(P256, spki=spki, kid=sha256(spki).value)))
+    assert caught.value.code == "cose.algorithm"
 
 
 def test_a_key_in_another_encoding_has_no_second_digest() -> None:
