@@ -29,7 +29,7 @@ from laminator.run.log import RunLog
 from laminator.run.places import trace
 from laminator.run.private_copy import PrivateCopy, copy_measured
 from laminator.run.request import RunRequest
-from laminator.run.sandbox import Sandbox, ask
+from laminator.run.sandbox import UID, Sandbox, ask, check_other_user_reads
 
 
 class MeasuredCode(NamedTuple):
@@ -105,6 +105,8 @@ def measure_code(request: RunRequest, place: Path, log: RunLog, sandbox: Sandbox
 
 def _inspect(python: _Copied, sandbox: Sandbox) -> Interpreter:
     """Ask the copy what it is, and check what it says. Raises UsageError, MachineError."""
+    if sandbox.separation == UID:
+        check_other_user_reads([python.given])
     copies = (Bind(python.copy.path, python.real), *python.settings)
     interpreter = inspect_interpreter(
         python.given, lambda words, folders: ask(words, folders, sandbox, copies), python.real
