@@ -210,7 +210,7 @@ def isolation(sandbox: Sandbox, *, network: bool, limits: Limits = NO_LIMITS) ->
         no_new_privs=separated or find_program("setpriv") is not None,
         attester_dumpable=is_dumpable(),
         network=network or not separated,
-        confinement=Confinement(0, is_available(), limits) if separated else None,
+        confinement=Confinement(0, is_available(), dict(limits)) if separated else None,
     )
 
 

@@ -8,14 +8,13 @@ from laminator.claims import Property
 from laminator.claims_codec import plain_property
 from laminator.digest import sha256
 from laminator.errors import LaminatorError
-from laminator.run.evaluation import parse_evaluation
+from laminator.run.evaluation import Evaluation, parse_evaluation, plain_evaluation
 from laminator.run.measurement import (
     Copied,
     Measurement,
     Orders,
     encode_orders,
     parse_orders,
-    plain_measurement,
 )
 from laminator.run.measurer import parse_result
 from laminator.run.request import RunRequest, encode_request, parse_request
@@ -55,7 +54,7 @@ def seeds() -> list[bytes]:
         environment={"LANG": "C.UTF-8"},
         label="customer",
         ledger="/runs.jsonl",
-        options={"measurement": plain_measurement(measurement), "data": "test", "has_code": True},
+        options=plain_evaluation(Evaluation(measurement, "test", has_code=True, seconds=60)),
     )
     return [
         encode_request(run),
