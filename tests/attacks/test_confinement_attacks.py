@@ -286,15 +286,22 @@ def test_a_card_of_unconfined_work(kind: str, confinement: Confinement | None, s
 
 
 @pytest.mark.parametrize(
-    ("kind", "confinement"),
+    ("kind", "confinement", "said"),
     [
-        ("evaluation", Confinement(0, True, LIMITED)),
-        ("training", Confinement(0, True, {"core": 0})),
-        ("training", Confinement(7, True, {})),
+        (
+            "evaluation",
+            Confinement(0, True, LIMITED),
+            "no Landlock and limits on core, data, fsize, nofile, nproc",
+        ),
+        ("training", Confinement(0, True, {"core": 0}), "no Landlock and limits on core"),
+        ("training", Confinement(7, True, {}), "Landlock ABI 7 and limits on nothing"),
     ],
 )
-def test_a_card_of_confined_work(kind: str, confinement: Confinement) -> None:
-    assert judged(kind, confinement).accepted
+def test_a_card_of_confined_work(kind: str, confinement: Confinement, said: str) -> None:
+    result = judged(kind, confinement)
+    assert result.accepted
+    (found,) = (check for check in result.checks if check.id == "claims.confinement")
+    assert found.detail.endswith(f"with {said}")
 
 
 def test_no_call_of_these_is_dropped_from_the_list() -> None:
