@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from laminator.cli.outcome import Outcome, add_json, conclude, write_output
 from laminator.digest import sha256
 from laminator.reference import ReferencePackage
+from laminator.report.code_text import package_to_json
 from laminator.run.progress import working
 
 if TYPE_CHECKING:
@@ -104,14 +105,7 @@ def _title(package: ReferencePackage) -> str:
 
 
 def _facts(package: ReferencePackage) -> dict[str, Any]:
-    origin = None if package.origin is None else str(package.origin)
-    return {
-        "name": package.name,
-        "version": package.version,
-        "kind": package.kind,
-        "origin": origin,
-        "files": len(package.paths),
-    }
+    return {**package_to_json(package), "files": len(package.paths)}
 
 
 def _from_wheels(args: argparse.Namespace) -> Made:

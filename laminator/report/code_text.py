@@ -40,7 +40,7 @@ def code_to_json(report: CodeReport) -> dict[str, object]:
         "events": dict(report.events),
         "counts": {status: len(report.of(status)) for status in _STATUSES},
         "packages": [
-            {**_package(package), "known-good": good, "modified": modified}
+            {**package_to_json(package), "known-good": good, "modified": modified}
             for package, good, modified in _counted(report)
         ],
         "files": [_file(file) for file in report.files],
@@ -90,13 +90,14 @@ def _file(file: CodeFile) -> dict[str, object]:
         "name": file.name,
         "digest": f"sha-256:{file.digest.hex()}",
         "status": file.status,
-        "package": None if file.package is None else _package(file.package),
+        "package": None if file.package is None else package_to_json(file.package),
         "expected": None if file.expected is None else f"sha-256:{file.expected.hex()}",
         "why": file.why or None,
     }
 
 
-def _package(package: ReferencePackage) -> dict[str, object]:
+def package_to_json(package: ReferencePackage) -> dict[str, object]:
+    """Return what a package of reference values is, without its files, as plain JSON values."""
     origin = None if package.origin is None else str(package.origin)
     return {
         "name": package.name,
