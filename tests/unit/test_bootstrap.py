@@ -151,13 +151,13 @@ def test_a_system_folder_has_one_name() -> None:
         packages=(Path("/e/lib/python3.11/site-packages"),),
         sources=(),
     )
-    roots = roots_of(interpreter, Path("/work/train.py"))
+    roots = roots_of(interpreter, Path("/project/train.py"))
     real = Path("/lib/x86_64-linux-gnu/libc.so.6").resolve()
     assert roots.name("/lib/x86_64-linux-gnu/libc.so.6") == f"system{real}"
     assert roots.name(str(real)) == f"system{real}"
     assert roots.name("/usr/lib/python3.11/json/__init__.py") == "stdlib/json/__init__.py"
     assert roots.name("/usr/bin/python3.11") == "interpreter/python3.11"
-    assert roots.name("/work/train.py") == "script/train.py"
+    assert roots.name("/project/train.py") == "script/train.py"
 
 
 class _Log:
