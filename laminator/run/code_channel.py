@@ -10,11 +10,11 @@ names that no honest bootstrap sends fail the run: MalformedError when the block
 import os
 import select
 import socket
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
-from laminator.errors import LaminatorError, MalformedError
+from laminator.errors import MalformedError
 from laminator.eventlog import MAX_RECORDS, Record
 from laminator.run.bootstrap import EVENTS, MAX_NAME
 from laminator.run.log import RunLog
@@ -42,29 +42,28 @@ def code_channel(log: RunLog) -> Iterator[socket.socket]:
     """Give the workload's end of a channel whose records go to `log`, each in its turn.
 
     The caller closes its copy of that end when the workload has it. On leaving, what has arrived
-    is in the log. Raises MalformedError, MachineError then.
+    is in the log. Raises MalformedError, MachineError then, and whatever else ended the reading.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stop = os.eventfd(0, os.EFD_CLOEXEC)
-    problems: list[LaminatorError] = []
-    reader = threading.Thread(target=_receive_all, args=(ours, stop, log, problems))
-    reader.start()
-    try:
-        yield theirs
-    finally:
-        os.eventfd_write(stop, 1)
-        reader.join()
-        os.close(stop)
-        ours.close()
-        theirs.close()
-    if problems:
-        raise problems[0]
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_receive_all, ours, stop, log)
+        try:
+            yield theirs
+        finally:
+            os.eventfd_write(stop, 1)
+            wait([reading])
+            os.close(stop)
+            ours.close()
+            theirs.close()
+    reading.result()
 
 
-def _receive_all(
-    ours: socket.socket, stop: int, log: RunLog, problems: list[LaminatorError]
-) -> None:
-    """Log packets until the other end is closed everywhere, or all is read after `stop`."""
+def _receive_all(ours: socket.socket, stop: int, log: RunLog) -> None:
+    """Log packets until the other end is closed everywhere, or all is read after `stop`.
+
+    Whatever goes wrong hangs up, so that no code runs whose record nobody reads.
+    """
     try:
         for _ in range(MAX_CODE_RECORDS):
             packet = _next_packet(ours, stop)
@@ -73,8 +72,7 @@ def _receive_all(
             log.append(parse_packet(packet))
         message = f"the workload named more than {MAX_CODE_RECORDS} pieces of code"
         raise MalformedError("code.count", message)
-    except LaminatorError as error:
-        problems.append(error)
+    finally:
         ours.close()
 
 

@@ -206,6 +206,17 @@ def test_a_packet_that_is_none(packet: bytes) -> None:
     assert log.records == [Record("source", "good", bytes(32))]
 
 
+class _FullLog(_Log):
+    def append(self, *records: Record) -> None:
+        raise OSError(28, f"no space for {len(records)}")
+
+
+def test_whatever_ends_the_reading_fails_the_run() -> None:
+    """Nothing is lost in silence: a reader that ended cannot leave a card with half a log."""
+    with pytest.raises(OSError, match="no space"):
+        _send(_FullLog(), _packet(0, b"lost"))
+
+
 def test_what_has_arrived_is_in_the_log() -> None:
     log = _Log()
     _send_all(log, *(_packet(number % len(EVENTS), f"f{number}".encode()) for number in range(50)))
