@@ -154,11 +154,9 @@ def workload_command(
     if not bound:
         environment |= {"HOME": str(plan.home)}
     place = BOOTSTRAP if bound else started.code.start.bootstrap
-    roots = (
-        started.code.roots.script_at(Path(script.script).parent)
-        if not bound
-        else started.code.roots
-    )
+    roots = started.code.roots
+    if not bound:
+        roots = roots.script_at(started.code.script.parent)
     command = bootstrapped(script, roots, channel, place, list(environment))
     return command, environment
 

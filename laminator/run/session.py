@@ -203,9 +203,8 @@ def finish_run(
     claims = _claims(started, stated, outputs)
     claims_bytes = encode_claims(claims)
     counter = started.opened.spent.counter
-    if without_code(log.records) != expected_records(claims, counter.attest) or log.head != replay(
-        log.records
-    ):
+    decided, expected = without_code(log.records), expected_records(claims, counter.attest)
+    if decided != expected or log.head != replay(log.records):
         raise MachineError("log.claims", "the log is not the one that these claims need")
     card_id = binding(claims_bytes)
     attestation, spent = started.opened.attestation, started.opened.spent
